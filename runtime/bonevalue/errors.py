@@ -22,6 +22,8 @@ of the code, never of the text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Denied",
     "DiscoveryError",
     "Expired",
+    "Fault",
     "GoingAway",
     "HandlerFailed",
     "IdentityConflict",
@@ -104,6 +107,8 @@ class BoneValueError(Exception):
         super().__init__(message or self.code)
         self.retry_after = retry_after
         self.call_id = call_id
+        #: Id of the remote peer that the error came from, None if it arose here.
+        self.peer: str | None = None
 
     @property
     def message(self) -> str:
@@ -111,10 +116,36 @@ class BoneValueError(Exception):
         return str(self.args[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    One thing that is wrong in the settings.
+
+    Args:
+        place: the file, as it was named, or the environment variable.
+        line: line of the file, counted from 1.
+        key: ``modules[1].class``; empty if it concerns the file as a whole.
+        message: what is wrong; never the value itself.
+    """
+
+    place: str
+    line: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        where = self.place if self.line is None else f"{self.place}:{self.line}"
+        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+
+
 class ConfigError(BoneValueError):
     """The YAML file or the environment is wrong; the message names file, line and key of every fault."""
 
     code = "config"
+
+    def __init__(self, message: str = "", *, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message or "\n".join(map(str, faults)))
+        self.faults = tuple(faults)
 
 
 # -- protocol --------------------------------------------------------------------------------------------------

@@ -1,0 +1,112 @@
+"""
+The platform's own modules, that every peer serves: ``bv.modules``, ``bv.links`` and ``bv.removals``.
+
+All but ``bv.modules`` are for the peers of one's own account only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from bonevalue.errors import BadRequest, IdentityMismatch
+from bonevalue.host import PeerLink
+from bonevalue.module import Context
+from bonevalue.serving import ServedModule
+from bonevalue.wire.signals import Binary, SignedBlob, from_base64url, to_base64url
+
+__all__ = ["LINKS", "MODULES", "REMOVALS", "Removal", "Removals", "builtin_modules", "removal_request"]
+
+logger = logging.getLogger(__name__)
+
+MODULES = "bv.modules"
+LINKS = "bv.links"
+REMOVALS = "bv.removals"
+_OWN_ACCOUNT = ("Us",)
+
+
+class Removal(BaseModel):
+    """A signed ``remove`` blob, in base64url."""
+
+    blob: str = Field(max_length=1024)
+    signature: str = Field(max_length=128)
+
+
+class Removals(BaseModel):
+    """Removals that one peer of an account passes on to another."""
+
+    removals: list[Removal] = Field(max_length=256)
+
+
+def builtin_modules(
+    served: Callable[[], Iterable[ServedModule]],
+    links: Callable[[], Iterable[PeerLink]],
+    removed: Callable[[SignedBlob], None],
+) -> list[ServedModule]:
+    """
+    Make them.
+
+    Args:
+        served: all modules of this peer.
+        links: all links of this peer.
+        removed: takes in a removal that another peer of this account knows of.
+    """
+
+    async def modules(request: Any, context: Context) -> list[dict[str, Any]]:
+        """The modules of this peer that the caller may call: name, doc, JSON Schemas of request and response."""
+        return [
+            {
+                "name": module.name,
+                "doc": module.doc,
+                "request": module.request_schema,
+                "response": module.response_schema,
+            }
+            for module in sorted(served(), key=lambda module: module.name)
+            if module.admits(context.caller)
+        ]
+
+    async def links_of_peer(request: Any, context: Context) -> list[dict[str, Any]]:
+        """The links of this peer: to whom, who dialled, state, path, round trip in seconds, calls under way."""
+        return [_describe(link) for link in links()]
+
+    async def removals(request: Removals, context: Context) -> None:
+        """Take in the ends of trust that the caller, a peer of the same account, knows of."""
+        for removal in request.removals:
+            try:
+                blob = SignedBlob(Binary(from_base64url(removal.blob)), [Binary(from_base64url(removal.signature))])
+                removed(blob)
+            except (ValueError, IdentityMismatch) as error:
+                raise BadRequest(f"not a valid removal: {error}") from error
+
+    return [
+        ServedModule(MODULES, modules),
+        ServedModule(LINKS, links_of_peer, allow=_OWN_ACCOUNT),
+        ServedModule(REMOVALS, removals, allow=_OWN_ACCOUNT),
+    ]
+
+
+def removal_request(removals: Iterable[SignedBlob]) -> dict[str, Any]:
+    """The request to ``bv.removals`` that passes these on."""
+    return {
+        "removals": [
+            {"blob": to_base64url(removal.blob), "signature": to_base64url(removal.signatures[0])}
+            for removal in removals
+        ]
+    }
+
+
+def _describe(link: PeerLink) -> dict[str, Any]:
+    path = link.connection.path()
+    return {
+        "peer": {"name": link.remote.name, "id": link.remote.id},
+        "fingerprint": link.remote.fingerprint,
+        "dialled": link.offerer,
+        "state": link.state.value,
+        "path": None if path is None else {"local": path.local, "remote": path.remote},
+        "roundTrip": link.round_trip,
+        "calls": link.active,
+        "agent": link.agent,
+    }

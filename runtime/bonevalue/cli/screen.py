@@ -1,0 +1,86 @@
+"""
+What the commands print: text for people on standard output, JSON lines for programs, hints and faults on standard error.
+
+Texts that come from other peers pass :func:`plain` first, so that nobody remote writes to this terminal what it
+would act on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+__all__ = ["compact", "emit", "hint", "plain", "say", "table", "terminal", "write_raw"]
+
+
+def plain(text: str) -> str:
+    """The text on one line and without anything that a terminal would act on: such characters stand as escapes."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"bytes": b64encode(bytes(value)).decode("ascii")}
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def compact(value: Any) -> str:
+    """A value as JSON on one line; bytes stand as ``{"bytes": "<base64>"}``."""
+    return plain(json.dumps(value, ensure_ascii=False, default=_encode))
+
+
+def emit(value: Any) -> None:
+    """Print one JSON line, at once: a program may be waiting for it at the other end of a pipe."""
+    _print(sys.stdout, Text(json.dumps(value, ensure_ascii=False, default=_encode)))
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print one line for people; a part is a text, or a text with its rich style."""
+    _print(sys.stdout, Text.assemble(*parts))
+
+
+def hint(*parts: str | tuple[str, str]) -> None:
+    """Print one line for people on standard error, so that it does not mix with a result that is piped on."""
+    _print(sys.stderr, Text.assemble(*parts))
+
+
+def table(rows: Iterable[Sequence[str]], *, indent: str = "") -> None:
+    """
+    Print rows in aligned columns.
+
+    Not a rich table: that one cuts or wraps cells to the width of the terminal, and a cut fingerprint or peer id is
+    worth nothing.
+    """
+    cells = [list(row) for row in rows]
+    widths = [max((cell_len(row[column]) for row in cells if column < len(row)), default=0) for column in range(16)]
+    for row in cells:
+        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=False)]
+        say(indent + "  ".join(padded).rstrip())
+
+
+def terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
+def write_raw(data: bytes) -> None:
+    """Write bytes to standard output as they are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _print(stream: Any, text: Text) -> None:
+    # A console each time: tests and shells exchange the streams, and rich looks at them when it is made.
+    Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False).print(text)
+    stream.flush()

@@ -1,0 +1,345 @@
+"""
+From a connection request to a proved link, on both sides.
+
+Who dials signs an offer, sends it through the discovery server, checks the signed answer, waits for the channel and
+for the other side's proof inside it. Who is dialled checks the offer, signs an answer, and waits likewise. The server
+between them can delay or drop any of it, and change none of it unnoticed.
+
+When both dial at once, the offer of the numerically smaller peer id wins: its sender passes over the other's offer, and
+the other answers it. The attempt that loses ends when the winner's link is proved (see :mod:`bonevalue.pool`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from bonevalue.errors import (
+    BoneValueError,
+    ConnectFailed,
+    Deadline,
+    LinkError,
+    LinkLost,
+    PeerOffline,
+    ProtocolError,
+    RemoteProtocolError,
+    Unavailable,
+    error_of,
+)
+from bonevalue.host import PeerLink
+from bonevalue.link import Connection, IceConfig, Link, LinkEngine
+from bonevalue.logs import LogLimit
+from bonevalue.module import Caller
+from bonevalue.wire.blobs import split
+from bonevalue.wire.calls import Proof
+from bonevalue.wire.introductions import IncomingOffer, Introductions, OutgoingOffer
+from bonevalue.wire.keys import fingerprint
+from bonevalue.wire.signals import Binary, Failure, PeerCandidate, PeerRequest, PeerResponse
+
+__all__ = ["Dialler", "MakeLink", "Places", "Signalling"]
+
+logger = logging.getLogger(__name__)
+
+#: Length of the random bytes that name one connection being set up.
+SESSION_SIZE = 16
+#: Longest text of another peer's refusal that is passed on.
+MAX_REASON = 500
+
+
+class Signalling(Protocol):
+    """The way through the discovery server."""
+
+    async def request(self, message: Struct, *, timeout: float = 10) -> Any:
+        """Send and wait for the reply; raises the typed error."""
+
+    def send(self, message: Struct) -> None:
+        """Send; raises ``Unavailable`` when offline."""
+
+
+class Places(Protocol):
+    """Room for the links that others dial."""
+
+    def is_dialling(self, peer_id: str) -> bool:
+        """Whether this side is dialling that peer."""
+
+    def reserve(self, peer_id: str) -> None:
+        """Take a place; raises ``LinkLimit``."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def add(self, link: PeerLink) -> None:
+        """A link has been proved."""
+
+
+class MakeLink(Protocol):
+    """Puts calls on an open channel."""
+
+    def __call__(
+        self, link: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool
+    ) -> PeerLink: ...
+
+
+class _Dial:
+    """One attempt of ours: where it is, and the answer it waits for."""
+
+    def __init__(self, outgoing: OutgoingOffer, connection: Connection) -> None:
+        self.outgoing = outgoing
+        self.connection = connection
+        self.response: asyncio.Future[PeerResponse] = asyncio.get_running_loop().create_future()
+
+
+class Dialler:
+    """
+    Makes links.
+
+    Args:
+        engine: makes connections.
+        introductions: signs and checks offers and answers.
+        signalling: sends through the discovery server.
+        ice: the servers and policy to use for the next connection.
+        make_link: puts calls on an open channel.
+        report: told of every refusal that concerns identity, for the log and the API.
+        timeout: seconds in which a link must come about.
+    """
+
+    def __init__(
+        self,
+        engine: LinkEngine,
+        introductions: Introductions,
+        signalling: Signalling,
+        *,
+        ice: Callable[[], IceConfig],
+        make_link: MakeLink,
+        report: Callable[[BoneValueError, str], None],
+        timeout: float,
+    ) -> None:
+        self._engine = engine
+        self._introductions = introductions
+        self._signalling = signalling
+        self._ice = ice
+        self._make_link = make_link
+        self._report = report
+        self._timeout = timeout
+        self._dials: dict[bytes, _Dial] = {}
+        self._answering: dict[tuple[str, bytes], Connection] = {}
+        self._log_limit = LogLimit()
+
+    # -- dialling ------------------------------------------------------------------------------------------------------
+
+    async def dial(self, peer_id: str, name: str) -> PeerLink:
+        """
+        A proved link to a peer.
+
+        Args:
+            peer_id: whom to dial.
+            name: our alias for its account, as presence has it.
+
+        Raises:
+            LinkError: none came about; ``connect_failed`` names the phase.
+            PeerOffline: the server knows no such peer, or it does not trust this account.
+            Unavailable: the discovery server cannot be reached.
+        """
+        phase = _Phase("gathering")
+        connection = self._engine.connection(self._ice())
+        try:
+            async with asyncio.timeout(self._timeout):
+                link = await self._dial(peer_id, name, connection, phase)
+        except BaseException as error:
+            await _close(connection)
+            if isinstance(error, TimeoutError):
+                raise ConnectFailed(
+                    f"no link to {name}/{peer_id} within {self._timeout:g} s; it was {phase.text}"
+                ) from None
+            if isinstance(error, (LinkLost, ProtocolError)):
+                raise ConnectFailed(f"no link to {name}/{peer_id} while {phase.text}: {error.message}") from error
+            if isinstance(error, LinkError):
+                self._note(error, peer_id)
+            raise
+        return link
+
+    async def _dial(self, peer_id: str, name: str, connection: Connection, phase: _Phase) -> PeerLink:
+        sdp = await connection.create_offer()
+        session = secrets.token_bytes(SESSION_SIZE)
+        outgoing = self._introductions.make_offer(session, peer_id, name, sdp, _now_ms())
+        dial = self._dials[session] = _Dial(outgoing, connection)
+        try:
+            phase.set("waiting for the answer")
+            response = await self._ask(dial, peer_id)
+        finally:
+            del self._dials[session]
+        if response.error is not None:
+            raise _refusal(response.error, f"{name}/{peer_id}")
+        sdp, proof = self._introductions.receive_answer(
+            outgoing, response.from_ or "", response.answer or b"", response.signature or b"", _now_ms()
+        )
+        await connection.accept_answer(sdp)
+        phase.set("trying the paths between the two")
+        channel = await connection.opened()
+        phase.set("waiting for the other side's proof")
+        remote = Caller(name, peer_id, outgoing.key, fingerprint(outgoing.key))
+        return await self._prove(channel, connection, remote, proof, offerer=True)
+
+    async def _ask(self, dial: _Dial, peer_id: str) -> PeerResponse:
+        """Send the offer; the answer comes as a message of its own, a refusal of the server's as a reply."""
+        message = PeerRequest(to=peer_id, offer=Binary(dial.outgoing.blob), signature=Binary(dial.outgoing.signature))
+        relay = asyncio.ensure_future(self._signalling.request(message, timeout=self._timeout))
+        try:
+            await asyncio.wait((relay, dial.response), return_when=asyncio.FIRST_COMPLETED)
+            if relay.done() and not dial.response.done():
+                with contextlib.suppress(Deadline):
+                    relay.result()
+            return await dial.response
+        finally:
+            relay.cancel()
+            with contextlib.suppress(BoneValueError, asyncio.CancelledError):
+                await relay
+
+    def receive_response(self, response: PeerResponse) -> None:
+        """An answer or refusal came for an offer of ours; one that fits none is passed over."""
+        session = response.session or _session_of(response.answer)
+        dial = self._dials.get(session) if session is not None else None
+        if dial is not None and response.from_ == dial.outgoing.to_peer and not dial.response.done():
+            dial.response.set_result(response)
+
+    # -- being dialled -------------------------------------------------------------------------------------------------
+
+    async def answer(self, request: PeerRequest, presence_name: str | None, own_id: str, places: Places) -> None:
+        """
+        Answer a connection request, or refuse it. The proved link is added to ``places``.
+
+        Whatever goes wrong is reported and told to the other side; nothing is raised.
+
+        Args:
+            presence_name: alias of the sender as presence has it, None if presence does not know the peer.
+            own_id: our own peer id, which settles simultaneous dialling.
+        """
+        sender = request.from_ or ""
+        try:
+            incoming = self._introductions.receive_offer(
+                sender, presence_name, request.offer, request.signature, _now_ms()
+            )
+        except BoneValueError as error:
+            self._note(error, sender)
+            self._refuse(sender, _session_of(request.offer), error)
+            return
+        if places.is_dialling(sender) and int(own_id) < int(sender):
+            return  # our own offer wins
+        try:
+            places.reserve(sender)
+        except BoneValueError as error:
+            self._refuse(sender, incoming.session, error)
+            return
+        try:
+            places.add(await self._answer(incoming, sender))
+        except BoneValueError as error:
+            self._note(error, sender)
+        finally:
+            places.release()
+
+    async def _answer(self, incoming: IncomingOffer, sender: str) -> PeerLink:
+        phase = _Phase("gathering")
+        connection = self._engine.connection(self._ice())
+        key = (sender, incoming.session)
+        self._answering[key] = connection
+        try:
+            async with asyncio.timeout(self._timeout):
+                sdp = await connection.accept_offer(incoming.sdp)
+                blob, signature, proof = self._introductions.make_answer(incoming, sdp, _now_ms())
+                self._signalling.send(PeerResponse(to=sender, answer=Binary(blob), signature=Binary(signature)))
+                phase.set("trying the paths between the two")
+                channel = await connection.opened()
+                phase.set("waiting for the other side's proof")
+                remote = Caller(incoming.name, sender, incoming.key, fingerprint(incoming.key))
+                return await self._prove(channel, connection, remote, proof, offerer=False)
+        except BaseException as error:
+            await _close(connection)
+            if isinstance(error, TimeoutError):
+                raise ConnectFailed(f"no link from {incoming.name}/{sender}; it was {phase.text}") from None
+            if isinstance(error, BoneValueError) and phase.text == "gathering":
+                self._refuse(sender, incoming.session, ConnectFailed(f"the other side failed: {error.message}"))
+            raise
+        finally:
+            del self._answering[key]
+
+    def receive_candidate(self, candidate: PeerCandidate) -> None:
+        """A further way to reach the peer of a connection that is being set up; one that fits none is passed over."""
+        dial = self._dials.get(candidate.session)
+        connection: Connection | None
+        if dial is not None and dial.outgoing.to_peer == candidate.from_:
+            connection = dial.connection
+        else:
+            connection = self._answering.get((candidate.from_ or "", candidate.session))
+        if connection is not None:
+            with contextlib.suppress(ProtocolError):
+                connection.add_candidate(candidate.candidate)
+
+    # -- both ----------------------------------------------------------------------------------------------------------
+
+    async def _prove(
+        self, channel: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool
+    ) -> PeerLink:
+        link = self._make_link(channel, connection, remote, proof, offerer=offerer)
+        try:
+            await link.prove()
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def _refuse(self, to: str, session: bytes | None, error: BoneValueError) -> None:
+        if session is None or not to:
+            return
+        failure = Failure(code=error.code, message=error.message[:MAX_REASON], retry_after=error.retry_after)
+        with contextlib.suppress(Unavailable):
+            self._signalling.send(PeerResponse(to=to, session=Binary(session), error=failure))
+
+    def _note(self, error: BoneValueError, peer_id: str) -> None:
+        passes, left_out = self._log_limit.passes((peer_id, error.code))
+        if passes:
+            more = f" ({left_out} such lines left out)" if left_out else ""
+            logger.warning("no link with %s: %s: %s%s", peer_id or "an unnamed peer", error.code, error.message, more)
+        self._report(error, peer_id)
+
+
+class _Phase:
+    """What an attempt is doing just now, in words that complete "it was ..."."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def set(self, text: str) -> None:
+        self.text = text
+
+
+def _refusal(failure: Failure, peer: str) -> BoneValueError:
+    """The error for a refusal that came, unsigned, through the server: never one that accuses anybody."""
+    error = error_of(failure.code, f"{peer} refused: {failure.message[:MAX_REASON] or failure.code}")
+    if isinstance(error, (LinkError, PeerOffline, Unavailable)):
+        return error
+    return ConnectFailed(error.message)
+
+
+def _session_of(blob: bytes | None) -> bytes | None:
+    """The session that an offer or answer names, not verified: only good for finding what it is about."""
+    try:
+        fields = split(blob or b"")
+    except RemoteProtocolError:
+        return None
+    return fields[1] if len(fields) > 1 and len(fields[1]) == SESSION_SIZE else None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+async def _close(connection: Connection) -> None:
+    """Close to the end, also when this task is being cancelled."""
+    await asyncio.shield(asyncio.ensure_future(connection.close()))

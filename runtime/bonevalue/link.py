@@ -1,0 +1,339 @@
+"""
+A link: a message pipe to one remote peer, and the engines that make one.
+
+Three small protocols stand between the platform and WebRTC, so that an engine can be replaced by another and the
+layers above can be tried without a network:
+
+- :class:`LinkEngine` makes connections;
+- :class:`Connection` is one attempt to reach a peer: offer and answer, candidates, then a link;
+- :class:`Link` carries messages, reliably and in order, until it closes.
+
+:class:`LinkBase` has what every engine owes its user and none should write twice: handlers that may be set late
+without losing a message, handlers that may raise without harming the link, limits, and one `on_closed`.
+:mod:`bonevalue.rtc` is the engine for real; :mod:`bonevalue.link_memory` the one for tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from bonevalue.errors import LinkLost, LocalProtocolError
+from bonevalue.wire.signals import IceServer
+
+__all__ = [
+    "LOW_WATER",
+    "MAX_RECEIVED",
+    "MAX_SENT",
+    "MAX_UNDELIVERED",
+    "CloseReason",
+    "Connection",
+    "IceConfig",
+    "Link",
+    "LinkBase",
+    "LinkEngine",
+    "PathInfo",
+]
+
+#: Longest message in bytes that may be sent: every engine and browser takes it in one piece.
+MAX_SENT = 16_384
+#: Longest message in bytes that is taken from the remote peer; a longer one closes the link.
+MAX_RECEIVED = 65_536
+#: Bytes received and not yet given to `on_message` at which a link is closed: the credits of a link (4 MiB), and
+#: the engine's own window of 1 MiB as slack.
+MAX_UNDELIVERED = 5 * 1_048_576
+#: Default of :attr:`Link.low_water` in bytes.
+LOW_WATER = 65_536
+
+logger = logging.getLogger(__name__)
+
+
+class CloseReason(StrEnum):
+    """Why a link ended, as `on_closed` is told."""
+
+    LOCAL = "closed"
+    """This side closed it."""
+    REMOTE = "closed_by_peer"
+    """The remote peer closed it in good order."""
+    LOST = "lost"
+    """The path broke, or the remote peer vanished."""
+    PROTOCOL = "protocol_error"
+    """The remote peer broke the rules of the channel."""
+    ABUSE = "abuse"
+    """The remote peer made this side hold more than it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class IceConfig:
+    """How to find a path: the servers to use, an empty tuple for none, and whether only a relay may be used."""
+
+    servers: tuple[IceServer, ...] = field(default=(), repr=False)
+    relay_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PathInfo:
+    """The kinds of the two ends of the path in use: ``host``, ``srflx``, ``prflx`` or ``relay``."""
+
+    local: str
+    remote: str
+
+    def __str__(self) -> str:
+        return f"{self.local}/{self.remote}"
+
+
+class Link(Protocol):
+    """
+    A reliable, ordered message pipe to one remote peer.
+
+    The handlers are plain attributes and are called from the event loop, never from inside a method of the link.
+    What they raise is logged and goes no further. Messages that arrive before `on_message` is set are kept, and a
+    link that ended before `on_closed` was set says so as soon as it is.
+    """
+
+    on_message: Callable[[bytes], None]
+    """Called with each message of the remote peer, in order; never after `on_closed`."""
+    on_closed: Callable[[str], None]
+    """Called exactly once, with a :class:`CloseReason`, also when this side closes; nothing is called after it."""
+    on_drained: Callable[[], None]
+    """Called each time `buffered` falls to `low_water` or under it."""
+    low_water: int
+    """Bytes; see `on_drained`."""
+
+    def send(self, message: bytes) -> None:
+        """
+        Hand over a message of 1 to `MAX_SENT` bytes; it is on its way when the caller's turn of the loop ends.
+
+        Raises:
+            LinkLost: the link is closed.
+            LocalProtocolError: the message is empty or too long.
+        """
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """Bytes handed over and not yet sent."""
+        ...
+
+    @property
+    def closed(self) -> str | None:
+        """The reason why the link ended, None while it is open."""
+        ...
+
+    async def flush(self, timeout: float) -> bool:
+        """Wait until the remote engine has acknowledged all that was sent; False if time ran out or the link ended."""
+        ...
+
+    def close(self) -> None:
+        """End the link at once; what was sent and not acknowledged may be lost. Any number of times."""
+        ...
+
+
+class Connection(Protocol):
+    """
+    One attempt to reach one peer, and what holds the link's resources afterwards.
+
+    The caller makes an offer and accepts the answer; the callee accepts the offer, which gives the answer. Both then
+    wait for `opened`. Its owner must `close` it in the end, however it went.
+    """
+
+    async def create_offer(self) -> str:
+        """
+        Our session description, complete with candidates.
+
+        Raises:
+            ConnectFailed: there is no candidate to offer.
+        """
+        ...
+
+    async def accept_offer(self, sdp: str) -> str:
+        """
+        Take the caller's session description; gives ours.
+
+        Raises:
+            ConnectFailed: there is no candidate to answer with.
+            RemoteProtocolError: the description makes no sense.
+        """
+        ...
+
+    async def accept_answer(self, sdp: str) -> None:
+        """
+        Take the callee's session description.
+
+        Raises:
+            RemoteProtocolError: the description makes no sense.
+        """
+        ...
+
+    async def opened(self) -> Link:
+        """
+        Wait for the link. The wait is not bounded here: the caller knows how long it has.
+
+        Raises:
+            ConnectFailed: the attempt has failed, or the connection was closed.
+        """
+        ...
+
+    def add_candidate(self, text: str) -> None:
+        """
+        Take one more candidate of the remote peer, as in ``candidate:...`` of a session description.
+
+        One that may not be used (loopback of another host, link-local, multicast) is passed over in silence.
+
+        Raises:
+            RemoteProtocolError: it is not a candidate.
+        """
+        ...
+
+    def path(self) -> PathInfo | None:
+        """The path in use, None if there is none or the engine cannot tell."""
+        ...
+
+    def progress(self) -> str:
+        """What the attempt is at and what it tries, in words: for the error of whoever gives up waiting."""
+        ...
+
+    async def close(self) -> None:
+        """End the link and give back everything; bounded in time. Any number of times."""
+        ...
+
+
+class LinkEngine(Protocol):
+    """Something that makes connections."""
+
+    def connection(self, ice: IceConfig) -> Connection:
+        """A new connection, not yet started. Must be called in a running event loop."""
+        ...
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+class LinkBase(ABC):
+    """
+    The part of a link that is the same in every engine.
+
+    An engine calls `_receive`, `_drained` and `_end`, and fills in `_transmit`, `_release`, `buffered` and `flush`.
+    Messages wait in a queue until `on_message` is set, and are delivered in turns of their own, so that setting a
+    handler never runs it.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_message: Callable[[bytes], None] | None = None
+        self._on_closed: Callable[[str], None] | None = None
+        self.on_drained: Callable[[], None] = _ignore
+        self._early: deque[bytes] = deque()
+        self._early_bytes = 0
+        self._reason: CloseReason | None = None
+
+    @property
+    def on_message(self) -> Callable[[bytes], None]:
+        """Called with each message of the remote peer."""
+        return self._on_message or _ignore
+
+    @on_message.setter
+    def on_message(self, handler: Callable[[bytes], None]) -> None:
+        self._on_message = handler
+        if self._early:
+            self._loop.call_soon(self._deliver_early)
+
+    @property
+    def on_closed(self) -> Callable[[str], None]:
+        """Called once with the reason."""
+        return self._on_closed or _ignore
+
+    @on_closed.setter
+    def on_closed(self, handler: Callable[[str], None]) -> None:
+        first = self._on_closed is None
+        self._on_closed = handler
+        if first and self._reason is not None:
+            self._loop.call_soon(self._tell_closed)
+
+    @property
+    def closed(self) -> CloseReason | None:
+        """The reason why the link ended, None while it is open."""
+        return self._reason
+
+    def send(self, message: bytes) -> None:
+        """Hand over a message."""
+        if self._reason is not None:
+            raise LinkLost(f"the link is closed: {self._reason}")
+        if not 0 < len(message) <= MAX_SENT:
+            raise LocalProtocolError(f"a message of {len(message)} bytes; 1 to {MAX_SENT} are allowed")
+        self._transmit(message)
+
+    def close(self) -> None:
+        """End the link at once."""
+        self._end(CloseReason.LOCAL)
+        self._forget_early()
+
+    @abstractmethod
+    def _transmit(self, message: bytes) -> None:
+        """Give a message to the engine."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Give up the engine's resources; called once, when the link ends."""
+
+    def _undelivered(self) -> int:
+        """Bytes that wait for `on_message`."""
+        return self._early_bytes
+
+    def _receive(self, message: bytes) -> None:
+        """A message has come from the remote peer."""
+        if self._reason is not None:
+            return
+        if not 0 < len(message) <= MAX_RECEIVED:
+            self._end(CloseReason.PROTOCOL)
+        elif self._on_message is None or self._early:
+            self._early.append(message)
+            self._early_bytes += len(message)
+            if self._undelivered() > MAX_UNDELIVERED:
+                self._end(CloseReason.ABUSE)
+        else:
+            self._call(self._on_message, message)
+
+    def _deliver_early(self) -> None:
+        while self._early and self._on_message is not None:
+            message = self._early.popleft()
+            self._early_bytes -= len(message)
+            self._call(self._on_message, message)
+
+    def _forget_early(self) -> None:
+        self._early.clear()
+        self._early_bytes = 0
+
+    def _drained(self) -> None:
+        """Not much waits to be sent any more."""
+        if self._reason is None:
+            self._call(self.on_drained)
+
+    def _end(self, reason: CloseReason) -> None:
+        """The link has ended; only the first reason counts. What came before the remote peer's end is delivered."""
+        if self._reason is not None:
+            return
+        self._reason = reason
+        if reason not in (CloseReason.REMOTE, CloseReason.LOST):
+            self._forget_early()
+        self._release()
+        if self._on_closed is not None:
+            self._loop.call_soon(self._tell_closed)
+
+    def _tell_closed(self) -> None:
+        self._deliver_early()
+        self._forget_early()
+        self._call(self.on_closed, str(self._reason))
+
+    def _call(self, handler: Callable[..., None], *args: object) -> None:
+        try:
+            handler(*args)
+        except Exception:
+            logger.exception("a handler of a link raised")

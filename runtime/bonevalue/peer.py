@@ -1,0 +1,692 @@
+"""
+A peer: builds and wires discovery, links, pool and modules, and is what a program works with.
+
+::
+
+    async with Peer("ws://127.0.0.1:8008", "admin", "...") as peer:
+        print(await peer.get("*").call("My.Echo.Module", {"text": "Friday"}))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from bonevalue.builtin import REMOVALS, builtin_modules, removal_request
+from bonevalue.config import Address, PeerSettings
+from bonevalue.dialler import Dialler
+from bonevalue.discovery import DiscoveryClient, register_account, tls_context
+from bonevalue.errors import (
+    BoneValueError,
+    ConfigError,
+    Deadline,
+    IdentityMismatch,
+    LocalProtocolError,
+    NoTarget,
+    NotTrusted,
+    PeerOffline,
+    Unavailable,
+)
+from bonevalue.host import CallMoved, Host, PeerLink
+from bonevalue.link import Connection, IceConfig, Link, LinkEngine, PathInfo
+from bonevalue.loader import load_peer_file
+from bonevalue.module import Caller, Module
+from bonevalue.pool import Pool
+from bonevalue.rtc import RtcEngine
+from bonevalue.serving import DEFAULT_CONCURRENCY, ServedModule
+from bonevalue.target import EVERYONE, OWN_ACCOUNT, Result, Target
+from bonevalue.wire.calls import MAX_TIMEOUT, LinkSettings, Proof
+from bonevalue.wire.contacts import ContactBook
+from bonevalue.wire.introductions import Introductions
+from bonevalue.wire.keys import AccountKeys, alias_of, fingerprint_of, realm_of
+from bonevalue.wire.session import Session
+from bonevalue.wire.session_events import (
+    AttemptFailed,
+    CandidateReceived,
+    ContactRefused,
+    Event,
+    IceServersChanged,
+    NoticeReceived,
+    PeerConnected,
+    PeerDisconnected,
+    RequestReceived,
+    ResponseReceived,
+    UserAdded,
+    UserRemoved,
+    WentOffline,
+    WentOnline,
+)
+from bonevalue.wire.signals import (
+    Binary,
+    ChangePassword,
+    ClaimToken,
+    IceServer,
+    PeerEntry,
+    RemoveUser,
+    RequestToken,
+    SignedBlob,
+    StagePins,
+)
+from bonevalue.wire.tokens import Token, invite, redeem
+
+__all__ = ["AGENT", "KnownContact", "Peer", "PeerEntry", "PeerEvent", "Ping", "Result", "Target", "register"]
+
+logger = logging.getLogger(__name__)
+
+#: What this program calls itself to servers and peers.
+AGENT = f"bonevalue/{version('bonevalue')}"
+#: Seconds that a peer which leaves gives to calls under way, unless told otherwise.
+DRAIN = 2.0
+#: Seconds within which a contact must have been proved after its token was claimed.
+PROVED_AFTER_CLAIM = 10.0
+#: Pins in one message to the server.
+PINS_A_MESSAGE = 100
+
+PeerEvent = Literal["connect", "disconnect", "peerconnect", "peerdisconnect", "newuser"]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownContact:
+    """What ``bv trust list`` shows of one alias: a fingerprint to compare, or what is wrong."""
+
+    name: str
+    fingerprint: str | None
+    problem: BoneValueError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The way to a peer: round trip in seconds, and the kinds of both ends of the path."""
+
+    round_trip: float
+    path: PathInfo | None
+
+
+class Peer:
+    """
+    One live peer of an account.
+
+    Args:
+        address: of the discovery server, like ``wss://example.org``.
+        username: the account.
+        password: its password, which never leaves this process.
+        visible: whether others see this peer and are told that it comes and goes.
+        settings: further sections of the settings, by key, like ``{"pool": {"max_outgoing": 8}}``.
+
+    Raises:
+        ConfigError: the address or another setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        username: str,
+        password: str,
+        *,
+        visible: bool = True,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        values = dict(settings or {})
+        values["server"] = {"address": address, **values.get("server", {})}
+        values["credentials"] = {"username": username, "password": password}
+        self._setup(PeerSettings.model_validate(values), (), visible, None)
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: PeerSettings,
+        *,
+        modules: Sequence[ServedModule] = (),
+        visible: bool = True,
+        engine: LinkEngine | None = None,
+    ) -> Self:
+        """
+        A peer with settings that were read before.
+
+        Args:
+            settings: all of them; ``modules`` in them is not looked at.
+            modules: what :func:`~bonevalue.loader.modules_of` made of it.
+            visible: whether others see this peer.
+            engine: makes the connections; the default is WebRTC.
+        """
+        peer = cls.__new__(cls)
+        peer._setup(settings, modules, visible, engine)
+        return peer
+
+    @classmethod
+    def from_file(cls, path: Path | str, *, visible: bool = True) -> Self:
+        """
+        The peer that a YAML file describes, with its modules.
+
+        Raises:
+            ConfigError: with every fault of the file and the modules.
+        """
+        settings, modules = load_peer_file(path, environ=os.environ)
+        return cls.from_settings(settings, modules=modules, visible=visible)
+
+    def _setup(
+        self, settings: PeerSettings, modules: Sequence[ServedModule], visible: bool, engine: LinkEngine | None
+    ) -> None:
+        self.settings = settings
+        #: Own peer id; empty until the first login.
+        self.id = ""
+        self.default_timeout = settings.rpc.timeout
+        self._visible = visible
+        self._engine = engine
+        self._listeners: dict[str, list[Callable[..., Any]]] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._ice_servers: tuple[IceServer, ...] = ()
+        self._run: asyncio.Task[None] | None = None
+        self._online: asyncio.Future[None] | None = None
+        self._offline_told = False
+        self._host = Host(LinkSettings(max_body=settings.rpc.max_body, heartbeat=settings.pool.heartbeat, agent=AGENT))
+        self._pool = Pool(self._dial, max_outgoing=settings.pool.max_outgoing, max_incoming=settings.pool.max_incoming)
+        for module in builtin_modules(self._host.modules.values, self._pool.links, self._removed_elsewhere):
+            self._host.modules[module.name] = module
+        for module in modules:
+            self._serve(module)
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self, *, wait: bool = True) -> None:
+        """
+        Start the modules and log in.
+
+        Args:
+            wait: return when the peer is online, and fail if the server cannot be reached at the first try. Without
+                it, return at once; the peer keeps trying, and :meth:`closed` tells of an end for good.
+
+        Raises:
+            DiscoveryError: the login was refused, the realm is another, or the server cannot be reached.
+            ConfigError: a module failed to start.
+        """
+        if self._run is not None:
+            raise LocalProtocolError("a peer is started once")
+        address = Address.parse(self.settings.server.address)
+        realm = self.settings.server.realm or realm_of(address.host)
+        username = self.settings.credentials.username
+        password = self.settings.credentials.password.get_secret_value()
+        self._keys = await asyncio.to_thread(AccountKeys.derive, password, realm=realm, username=username)
+        self._contacts = ContactBook(self._keys, refuse=frozenset(map(fingerprint_of, self.settings.trust.refuse)))
+        self._session = Session(
+            username, realm, keys=self._keys, contacts=self._contacts, jitter=random.random, visible=self._visible,
+            agent=AGENT,
+        )  # fmt: skip
+        ca_file = self.settings.server.ca_file
+        tls = tls_context(str(ca_file) if ca_file else None) if address.secure else None
+        self._discovery = DiscoveryClient(address, self._session, on_event=self._on_event, tls=tls)
+        self._introductions = Introductions(self._keys, self._contacts, secrets.token_bytes(16))
+        self._dialler = Dialler(
+            self._engine or RtcEngine(),
+            self._introductions,
+            self._discovery,
+            ice=self._ice,
+            make_link=self._make_link,
+            report=self._report,
+            timeout=self.settings.pool.connect_timeout,
+        )
+        await self._start_modules()
+        self._online = asyncio.get_running_loop().create_future()
+        self._run = asyncio.create_task(self._discovery.run(), name="discovery")
+        self._run.add_done_callback(self._run_ended)
+        if wait:
+            await asyncio.shield(self._online)
+
+    async def closed(self) -> None:
+        """
+        Wait until the peer has ended: it was stopped, or the discovery server refused it for good.
+
+        Raises:
+            DiscoveryError: why it was refused.
+        """
+        if self._run is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(self._run)
+
+    async def stop(self, drain: float = DRAIN) -> None:
+        """Log off, give calls under way ``drain`` seconds to finish, close all links, stop the modules."""
+        if self._run is not None:
+            await self._discovery.close()
+            await self._pool.stop(drain)
+            await asyncio.wait([self._run])
+            if not self._run.cancelled():
+                self._run.exception()
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+        await self._stop_modules()
+
+    # -- what a program asks -------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The account's username."""
+        return self.settings.credentials.username
+
+    @property
+    def fingerprint(self) -> str:
+        """The account's key, for people to compare."""
+        return self._keys.fingerprint
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Everyone who trusts this account, ``Us`` first."""
+        return self._session.aliases
+
+    @property
+    def modules(self) -> list[str]:
+        """Names of the modules that this peer serves, without the platform's own."""
+        return sorted(name for name in self._host.modules if not name.startswith("bv."))
+
+    def peers(self) -> list[PeerEntry]:
+        """All online peers, this one not among them."""
+        return [PeerEntry(name, peer_id) for peer_id, name in self._session.peers.items()]
+
+    def get(self, query: str) -> Target:
+        """Whom to call: ``*`` everyone, ``Us`` one's own account, an alias, or a peer id. Never fails."""
+        return Target(self, query)
+
+    def contacts(self) -> list[KnownContact]:
+        """Every alias with its fingerprint, or with what is wrong with it."""
+        known = [
+            KnownContact(name, contact.fingerprint, None)
+            for name in self._contacts.names()
+            if (contact := self._contacts.contact(name)) is not None
+        ]
+        refused = [KnownContact(name, None, error) for name, error in self._session.refused.items()]
+        return sorted(known + refused, key=lambda contact: contact.name)
+
+    def on(self, event: PeerEvent, listener: Callable[..., Any]) -> None:
+        """
+        Be called, plain or async, when something happens.
+
+        ``connect()`` and ``disconnect()``: this peer went online or offline. ``peerconnect(peer)`` with ``name`` and
+        ``id``, ``peerdisconnect(id)``: a peer that one may talk to came or went. ``newuser(alias)``: trust was made.
+        """
+        if event not in ("connect", "disconnect", "peerconnect", "peerdisconnect", "newuser"):
+            raise LocalProtocolError(f"there is no event {event!r}")
+        self._listeners.setdefault(event, []).append(listener)
+
+    def module(
+        self,
+        name: str,
+        source: Module | Callable[..., Any],
+        *,
+        allow: Collection[str] = (EVERYONE,),
+        concurrency: int = DEFAULT_CONCURRENCY,
+    ) -> None:
+        """
+        Serve a function ``(request)`` or ``(request, context)``, or a :class:`~bonevalue.module.Module`.
+
+        Raises:
+            ConfigError: it cannot be served, or the name is taken.
+        """
+        if name.startswith("bv."):
+            raise ConfigError(f"the name {name!r} begins with bv., which is kept for the platform's own modules")
+        if self._run is not None and isinstance(source, Module):
+            raise LocalProtocolError("a Module has a start of its own: add it before the peer is started")
+        self._serve(ServedModule(name, source, allow=allow, concurrency=concurrency))
+
+    # -- trust ---------------------------------------------------------------------------------------------------------
+
+    async def request_token(self, alias: str) -> str:
+        """
+        A token that makes whoever claims it known here as ``alias``. Pass it on in secret: it works once.
+
+        Raises:
+            DiscoveryError: bad name, alias taken, too many tokens.
+            Unavailable: the discovery server cannot be reached.
+        """
+        name = alias_of(alias)
+        greeting = self._session.greeting
+        lifetime = greeting.token_lifetime if greeting is not None else 0
+        now_ms = _now_ms()
+        token = Token.make(self._keys.public, secrets.token_bytes(16), now_ms // 1000 + lifetime)
+        blob, signature = invite(self._keys, token, name, now_ms)
+        await self._discovery.request(RequestToken(name, Binary(blob), Binary(signature)))
+        return token.text
+
+    async def claim_token(self, alias: str, text: str) -> KnownContact:
+        """
+        Trust whoever made this token, as ``alias``; gives the fingerprint to compare.
+
+        Raises:
+            DiscoveryError: the token is wrong, over or used, or the alias is taken.
+            Unavailable: the discovery server cannot be reached.
+        """
+        name = alias_of(alias)
+        token = Token.parse(text)
+        claim = redeem(self._keys, self.name, token, name, _now_ms())
+        signatures = [Binary(signature) for signature in claim.signatures]
+        await self._discovery.request(
+            ClaimToken(name, Binary(claim.redeem), signatures, Binary(claim.pin), Binary(claim.signature))
+        )
+        proved = await self._until(lambda: self._contacts.key_of(name) == token.inviter_key, PROVED_AFTER_CLAIM)
+        if not proved:
+            raise IdentityMismatch(f"the server took the token, but shows no valid proof that {name} is its maker")
+        contact = self._contacts.contact(name)
+        return KnownContact(name, contact.fingerprint if contact else None, None)
+
+    async def remove_user(self, alias: str) -> None:
+        """
+        End the trust with an alias. Links to it are cut on both sides.
+
+        Raises:
+            NotTrusted: there is no such contact.
+            Unavailable: the discovery server cannot be reached.
+        """
+        name = alias_of(alias)
+        key = self._contacts.key_of(name)
+        blob, signature = self._contacts.make_remove(name, _now_ms())
+        await self._discovery.request(RemoveUser(name, Binary(blob), Binary(signature)))
+        if key is not None:
+            self._cut(key, name)
+
+    async def change_password(self, password: str) -> None:
+        """
+        Change the account's password, and with it its key; contacts follow by themselves.
+
+        Every peer of the account, this one too, is logged out and needs the new password. Unclaimed tokens end.
+
+        Raises:
+            WeakPassword: it is too short or too common.
+            Unavailable: the discovery server cannot be reached.
+        """
+        new_keys = await asyncio.to_thread(AccountKeys.derive, password, realm=self._session.realm, username=self.name)
+        rotate, signatures, pins = self._contacts.rotate(new_keys, _now_ms())
+        while len(pins) > PINS_A_MESSAGE:
+            await self._discovery.request(StagePins(pins[:PINS_A_MESSAGE]))
+            pins = pins[PINS_A_MESSAGE:]
+        change = ChangePassword(
+            self._keys.login, new_keys.login, Binary(rotate), [Binary(each) for each in signatures], pins
+        )
+        await self._discovery.request(change)
+
+    # -- calling (what a Target needs) ---------------------------------------------------------------------------------
+
+    def resolve(self, query: str) -> list[PeerEntry]:
+        """The peers that a query means just now."""
+        if query.isdigit():
+            name = self._session.peers.get(query)
+            link = self._pool.current(query)
+            if name is None and link is not None:
+                name = link.remote.name
+            return [] if name is None else [PeerEntry(name, query)]
+        everyone = self.peers()
+        if query == EVERYONE:
+            return everyone
+        wanted = OWN_ACCOUNT if query.lower() == OWN_ACCOUNT.lower() else query.lower()
+        return [peer for peer in everyone if peer.name == wanted]
+
+    def is_linked(self, peer_id: str) -> bool:
+        """Whether a call to that peer could go at once."""
+        return self._pool.current(peer_id) is not None
+
+    async def call_peer(self, peer: PeerEntry, module: str, request: Any, *, timeout: float, keep_alive: bool) -> Any:
+        """Call a module of one peer; see :meth:`Target.call`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(timeout, MAX_TIMEOUT)
+        while True:
+            link = await self._link(peer, deadline)
+            with suppress(CallMoved):
+                return await link.call(module, request, deadline - loop.time(), keep_alive)
+
+    async def ping_peer(self, peer: PeerEntry, *, timeout: float) -> Ping:
+        """Measure the way to one peer; see :meth:`Target.ping`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        link = await self._link(peer, deadline)
+        round_trip = await link.ping(max(0.0, deadline - loop.time()))
+        return Ping(round_trip, link.connection.path())
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside, for as long as the peer lives; what it raises is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work_ended)
+
+    # -- links ---------------------------------------------------------------------------------------------------------
+
+    async def _link(self, peer: PeerEntry, deadline: float) -> PeerLink:
+        if peer.id == self.id:
+            raise NoTarget("a peer does not call itself")
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._pool.link(peer.id)
+        except TimeoutError:
+            raise Deadline(f"no link to {peer.name}/{peer.id} within the call's time") from None
+
+    async def _dial(self, peer_id: str) -> PeerLink:
+        name = self._session.peers.get(peer_id)
+        if name is None:
+            raise PeerOffline(f"peer {peer_id} is not online")
+        return await self._dialler.dial(peer_id, name)
+
+    def _make_link(
+        self, link: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool
+    ) -> PeerLink:
+        return PeerLink(
+            link,
+            connection,
+            remote,
+            proof,
+            offerer=offerer,
+            host=self._host,
+            idle_timeout=self.settings.pool.idle_timeout,
+            on_closed=self._link_closed,
+            on_idle=self._pool.idle,
+        )
+
+    def _link_closed(self, link: PeerLink) -> None:
+        self._pool.remove(link)
+        self.spawn(link.connection.close())
+
+    def _ice(self) -> IceConfig:
+        own = tuple(
+            IceServer(
+                list(entry.urls),
+                entry.username,
+                entry.credential.get_secret_value() if entry.credential is not None else None,
+            )
+            for entry in self.settings.ice.servers
+        )
+        now_ms = _now_ms()
+        fresh = tuple(server for server in self._ice_servers if server.expires is None or server.expires > now_ms)
+        return IceConfig(own + fresh, relay_only=self.settings.ice.policy == "relay")
+
+    def _cut(self, key: bytes, name: str) -> None:
+        if self._pool.cut(key, NotTrusted(f"the trust with {name} has ended")):
+            logger.info("links to %s cut: the trust has ended", name)
+
+    def _removed_elsewhere(self, removal: SignedBlob) -> None:
+        """Another peer of this account knows of a removal; the server may have kept it from us."""
+        key = self._contacts.remove(None, removal, _now_ms())
+        self._cut(key, "a former contact")
+
+    async def _pass_on(self, removals: list[SignedBlob], peer_id: str) -> None:
+        with suppress(BoneValueError):
+            await self.get(peer_id).call(REMOVALS, removal_request(removals[:256]), keep_alive=False)
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case WentOnline():
+                self._went_online(event)
+            case WentOffline():
+                logger.warning("offline: %s", event.reason)
+                self._emit("disconnect")
+            case AttemptFailed():
+                self._attempt_failed(event)
+            case PeerConnected():
+                self._emit("peerconnect", PeerEntry(event.name, event.id))
+            case PeerDisconnected():
+                self._emit("peerdisconnect", event.id)
+            case UserAdded():
+                self._emit("newuser", event.name)
+            case UserRemoved():
+                self._user_removed(event)
+            case ContactRefused():
+                logger.warning("contact %s is not used: %s: %s", event.name, event.error.code, event.error.message)
+                self._report(event.error, event.name)
+            case NoticeReceived():
+                logger.warning("the discovery server says: %s: %s", event.code, event.message)
+            case IceServersChanged():
+                self._ice_servers = event.servers
+            case RequestReceived():
+                request = event.request
+                presence_name = self._session.peers.get(request.from_ or "")
+                self.spawn(self._dialler.answer(request, presence_name, self.id, self._pool))
+            case ResponseReceived():
+                self._dialler.receive_response(event.response)
+            case CandidateReceived():
+                self._dialler.receive_candidate(event.candidate)
+
+    def _went_online(self, event: WentOnline) -> None:
+        self.id = self._introductions.peer_id = self._pool.own_id = event.peer_id
+        self._offline_told = False
+        modules = f", serving {', '.join(self.modules)}" if self.modules else ""
+        logger.info("online as %s, peer %s%s", self.name, self.id, modules)
+        if self._online is not None and not self._online.done():
+            self._online.set_result(None)
+        self._emit("connect")
+
+    def _attempt_failed(self, event: AttemptFailed) -> None:
+        if self._online is not None and not self._online.done():
+            self._online.set_exception(event.error)
+            self._online.exception()
+        # One line when it begins, and not one a try: an outage of hours would fill the log.
+        log = logger.debug if self._offline_told else logger.warning
+        log("%s; trying again, next in %.1f s", event.error.message, event.retry_in)
+        self._offline_told = True
+
+    def _user_removed(self, event: UserRemoved) -> None:
+        if not event.proven or event.key is None:
+            logger.warning("the server says that the trust with %s has ended, without proof: links stay", event.name)
+            return
+        self._cut(event.key, event.name)
+        removals = self._contacts.removals()
+        for peer in self.resolve(OWN_ACCOUNT):
+            if self.is_linked(peer.id):
+                self.spawn(self._pass_on(removals, peer.id))
+
+    def _report(self, error: BoneValueError, about: str) -> None:
+        """A refusal that concerns identity; tests of dishonest servers listen here."""
+        self._emit("refused", error, about)
+
+    def _emit(self, event: str, *arguments: Any) -> None:
+        listeners = list(self._listeners.get(event, ()))
+        for module in self._host.modules.values():
+            own = getattr(module.source, f"on_{event}", None) if isinstance(module.source, Module) else None
+            if own is not None:
+                listeners.append(own)
+        for listener in listeners:
+            self.spawn(_tell(listener, event, arguments))
+
+    def _run_ended(self, run: asyncio.Task[None]) -> None:
+        error = None if run.cancelled() else run.exception()
+        if self._online is not None and not self._online.done():
+            self._online.set_exception(error or Unavailable("the peer was stopped"))
+            self._online.exception()
+
+    def _work_ended(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("something that ran beside failed", exc_info=error)
+
+    async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    await asyncio.sleep(0.02)
+        return condition()
+
+    # -- modules -------------------------------------------------------------------------------------------------------
+
+    def _serve(self, module: ServedModule) -> None:
+        if module.name in self._host.modules:
+            raise ConfigError(f"a second module named {module.name!r}")
+        if isinstance(module.source, Module):
+            module.source.peer = self
+        self._host.modules[module.name] = module
+
+    async def _start_modules(self) -> None:
+        for module in list(self._host.modules.values()):
+            if isinstance(module.source, Module):
+                try:
+                    await module.source.start()
+                except BoneValueError as error:
+                    raise ConfigError(f"module {module.name} failed to start: {error.message}") from error
+                except Exception as error:
+                    logger.debug("module %s failed to start", module.name, exc_info=error)
+                    raise ConfigError(
+                        f"module {module.name} failed to start: {type(error).__name__}: {error}"
+                    ) from error
+
+    async def _stop_modules(self) -> None:
+        for module in reversed(self._host.modules.values()):
+            if isinstance(module.source, Module):
+                try:
+                    await module.source.stop()
+                except Exception:
+                    logger.exception("module %s failed to stop", module.name)
+
+
+async def register(
+    address: str,
+    username: str,
+    password: str,
+    *,
+    realm: str | None = None,
+    ca_file: Path | str | None = None,
+) -> None:
+    """
+    Make an account on a discovery server that takes new ones.
+
+    Raises:
+        DiscoveryError: registration is closed, the name is taken or bad, the realm is another.
+        WeakPassword: the password is too short or too common.
+    """
+    where = Address.parse(address)
+    realm = realm_of(realm or where.host)
+    keys = await asyncio.to_thread(AccountKeys.derive, password, realm=realm, username=username)
+    tls = tls_context(str(ca_file) if ca_file else None) if where.secure else None
+    await register_account(where, keys, username=username, realm=realm, tls=tls)
+
+
+async def _tell(listener: Callable[..., Any], event: str, arguments: tuple[Any, ...]) -> None:
+    try:
+        outcome = listener(*arguments)
+        if inspect.isawaitable(outcome):
+            await outcome
+    except Exception:
+        logger.exception("a listener of %s raised", event)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

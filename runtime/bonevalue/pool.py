@@ -1,0 +1,245 @@
+"""
+All links of one peer: one a remote peer, within limits.
+
+Whoever wants to call asks :meth:`Pool.link`. It gives the link that is there, joins the attempt that is under way, or
+begins one as soon as there is a slot, first come first served. Slots are taken by attempts and by links that this side
+dialled, until they are gone. While others wait, links that nothing uses are drained, the longest unused first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from bonevalue.errors import BoneValueError, LinkLimit, Unavailable
+from bonevalue.host import PeerLink
+
+__all__ = ["Pool"]
+
+logger = logging.getLogger(__name__)
+
+#: Links that others opened and that are not proved yet, at most.
+MAX_UNPROVED = 16
+#: Two links that came about within this time, each dialled by another side, came from dialling at once, in seconds.
+GLARE_WINDOW = 5.0
+
+
+class _Attempt:
+    """Somebody wants a link to a peer; ``task`` gets a slot and dials."""
+
+    def __init__(self, link: asyncio.Future[PeerLink], task: asyncio.Task[None]) -> None:
+        self.link = link
+        self.task = task
+        self.waiters = 0
+        self.dialling = False
+
+
+class Pool:
+    """
+    The links of one peer.
+
+    Args:
+        dial: makes a proved link to the peer of that id, or raises a :class:`~bonevalue.errors.LinkError`.
+        max_outgoing: links and attempts of ours.
+        max_incoming: links that others dialled.
+    """
+
+    def __init__(self, dial: Callable[[str], Awaitable[PeerLink]], *, max_outgoing: int, max_incoming: int) -> None:
+        #: Our own peer id, which settles what happens when both sides dial at once.
+        self.own_id = "0"
+        self._dial = dial
+        self._max_outgoing = max_outgoing
+        self._max_incoming = max_incoming
+        self._links: dict[str, PeerLink] = {}
+        self._all: set[PeerLink] = set()
+        self._attempts: dict[str, _Attempt] = {}
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._dialling = 0
+        self._unproved = 0
+        self._stopping = False
+
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    def current(self, peer_id: str) -> PeerLink | None:
+        """The link over which a call would go now, None if one would have to be made."""
+        link = self._links.get(peer_id)
+        return link if link is not None and link.usable else None
+
+    def links(self) -> list[PeerLink]:
+        """Every link, those that are being drained too."""
+        return list(self._all)
+
+    def is_dialling(self, peer_id: str) -> bool:
+        """Whether an attempt of ours to reach that peer is under way, past the queue."""
+        attempt = self._attempts.get(peer_id)
+        return attempt is not None and attempt.dialling
+
+    async def link(self, peer_id: str) -> PeerLink:
+        """
+        A usable link to that peer.
+
+        Cancelling gives up the attempt if nobody else waits for it.
+
+        Raises:
+            LinkError: none came about.
+            Unavailable: this peer is stopping.
+        """
+        link = self.current(peer_id)
+        if link is not None:
+            return link
+        attempt = self._attempts.get(peer_id) or self._begin(peer_id)
+        attempt.waiters += 1
+        try:
+            return await asyncio.shield(attempt.link)
+        finally:
+            attempt.waiters -= 1
+            if not attempt.waiters and not attempt.link.done():
+                attempt.task.cancel()
+
+    # -- links that come and go ----------------------------------------------------------------------------------------
+
+    def reserve(self, peer_id: str) -> None:
+        """
+        Take a place for a link that the other side dials; :meth:`release` gives it back, with the link or without.
+
+        Raises:
+            LinkLimit: there is none. One that meets an attempt of ours takes that one's place instead.
+        """
+        if self._stopping:
+            raise Unavailable("this peer is stopping")
+        incoming = sum(not link.offerer for link in self._all)
+        if not self.is_dialling(peer_id):
+            if incoming + self._unproved >= self._max_incoming:
+                raise LinkLimit(f"this peer holds {self._max_incoming} links that others opened")
+            if self._unproved >= MAX_UNPROVED:
+                raise LinkLimit(f"{MAX_UNPROVED} links to this peer are being set up")
+        self._unproved += 1
+
+    def release(self) -> None:
+        """Give back a place of :meth:`reserve`."""
+        self._unproved -= 1
+
+    def add(self, link: PeerLink) -> None:
+        """A link has been proved, whoever dialled."""
+        peer_id = link.remote.id
+        if link.gone.done():
+            return
+        self._all.add(link)
+        old = self._links.get(peer_id)
+        if old is not None and old.usable and self._settles(old, link):
+            link.drain("duplicate")
+            link = old
+        else:
+            self._links[peer_id] = link
+            if old is not None:
+                old.drain("replaced")
+        attempt = self._attempts.get(peer_id)
+        if attempt is not None and not attempt.link.done():
+            attempt.link.set_result(link)
+
+    def remove(self, link: PeerLink) -> None:
+        """A link is gone."""
+        self._all.discard(link)
+        if self._links.get(link.remote.id) is link:
+            del self._links[link.remote.id]
+        self._admit()
+
+    def idle(self, link: PeerLink) -> None:
+        """Nothing uses a link just now."""
+        if self._queue and link.offerer and link.usable:
+            link.drain("evicted")
+
+    def cut(self, key: bytes, error: BoneValueError) -> int:
+        """Close all links to an account at once; gives their number."""
+        cut = [link for link in self._all if link.remote.key == key]
+        for link in cut:
+            link.close(error)
+        return len(cut)
+
+    async def stop(self, timeout: float) -> None:
+        """Drain all links, make no new ones, and close after ``timeout`` seconds what is still there."""
+        self._stopping = True
+        for attempt in list(self._attempts.values()):
+            attempt.task.cancel()
+        for link in list(self._all):
+            link.drain("stopping")
+        gone = [link.gone for link in self._all]
+        if gone:
+            await asyncio.wait(gone, timeout=timeout)
+        for link in list(self._all):
+            link.close()
+
+    # -- attempts ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, peer_id: str) -> _Attempt:
+        if self._stopping:
+            raise Unavailable("this peer is stopping")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[PeerLink] = loop.create_future()
+        task = loop.create_task(self._attempt(peer_id), name=f"dial {peer_id}")
+        attempt = self._attempts[peer_id] = _Attempt(future, task)
+        # Whoever dialled, the first proved link ends the attempt; and the attempt ends its dialling.
+        future.add_done_callback(lambda _: task.cancel())
+        task.add_done_callback(lambda _: self._ended(peer_id, attempt))
+        return attempt
+
+    def _ended(self, peer_id: str, attempt: _Attempt) -> None:
+        del self._attempts[peer_id]
+        if attempt.link.done():
+            return
+        fault = None if attempt.task.cancelled() else attempt.task.exception()
+        attempt.link.set_exception(fault or Unavailable("the attempt to reach the peer was given up"))
+        attempt.link.exception()  # those who waited may have gone
+
+    async def _attempt(self, peer_id: str) -> None:
+        await self._slot()
+        attempt = self._attempts[peer_id]
+        attempt.dialling = True
+        try:
+            self.add(await self._dial(peer_id))
+        finally:
+            attempt.dialling = False
+            self._dialling -= 1
+            self._admit()
+
+    async def _slot(self) -> None:
+        """Wait for a place among the outgoing links, which counts as dialling from then on."""
+        if not self._queue and self._outgoing() < self._max_outgoing:
+            self._dialling += 1
+            return
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(slot)
+        self._evict()
+        try:
+            await slot
+        except asyncio.CancelledError:
+            if slot in self._queue:
+                self._queue.remove(slot)
+            elif not slot.cancelled():  # it was granted at the same moment
+                self._dialling -= 1
+                self._admit()
+            raise
+
+    def _outgoing(self) -> int:
+        return self._dialling + sum(link.offerer for link in self._all)
+
+    def _admit(self) -> None:
+        while self._queue and self._outgoing() < self._max_outgoing:
+            slot = self._queue.popleft()
+            if not slot.done():
+                self._dialling += 1
+                slot.set_result(None)
+
+    def _evict(self) -> None:
+        idle = [link for link in self._all if link.offerer and link.usable and not link.active]
+        if idle:
+            min(idle, key=lambda link: link.used_at).drain("evicted")
+
+    def _settles(self, old: PeerLink, new: PeerLink) -> bool:
+        """Whether ``old`` stays: both sides dialled at once, and the numerically smaller id's offer wins."""
+        if old.offerer is new.offerer or new.opened_at - old.opened_at > GLARE_WINDOW:
+            return False
+        ours_wins = int(self.own_id) < int(old.remote.id)
+        return old.offerer is ours_wins

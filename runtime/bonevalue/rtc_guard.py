@@ -1,0 +1,251 @@
+"""
+What stands between aiortc 1.16 and a remote peer that means harm. aiortc's private names are used in this file only.
+
+aiortc takes whatever a peer sends once the handshake is done. Some of it ends the connection by an assertion, some
+makes it hold memory or turn the processor without end. Three things are put in its way:
+
+- :class:`Guard` looks at each SCTP chunk of one connection before aiortc does. One pre-negotiated channel that
+  carries binary messages, reliably and in order, needs few kinds of chunk; the rest breaks our rules.
+- aiortc's `decode_params` never ends on a parameter of length 0: one packet would stop the process. One that
+  checks takes its place.
+- aioice offers no loopback address. A host that has nothing else (offline, a container without network, a test)
+  could not talk to itself; then, and only then, loopback is offered.
+
+:func:`install` puts the last two in place for the process, and looks whether everything that is used is still there:
+an aiortc that has changed is refused when the first engine is made, not when the first peer does harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import ipaddress
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from struct import unpack_from
+from typing import Any
+
+import aioice.ice
+from aiortc import RTCDtlsTransport, RTCIceTransport, RTCSctpTransport
+from aiortc import rtcsctptransport as sctp_module
+from aiortc.rtcsctptransport import SCTP_DATA_UNORDERED, WEBRTC_BINARY, Chunk, DataChunk, ForwardTsnChunk, SackChunk
+
+from bonevalue.errors import ConfigError
+
+__all__ = ["MAX_CHUNKS", "Guard", "bound_gathering", "handshake_pump", "install", "nominated_kinds", "only_loopback"]
+
+#: Most chunks held until their message is whole or in its turn. One costs far more than the bytes in it.
+MAX_CHUNKS = 5_120
+
+logger = logging.getLogger(__name__)
+_find_addresses = aioice.ice.get_host_addresses
+
+
+def install() -> None:
+    """
+    Make this process's aiortc safe to use. Any number of times.
+
+    Raises:
+        ConfigError: this aiortc is not one that the guard was written for.
+    """
+    _check()
+    sctp_module.decode_params = _decode_params
+    aioice.ice.get_host_addresses = _host_addresses
+
+
+#: What is used of aiortc and aioice though it is private: methods, and attributes that `__init__` sets.
+_METHODS = {
+    RTCSctpTransport: {"_receive_chunk", "_send_chunk"},
+    aioice.ice.Connection: {"get_component_candidates"},
+}
+_ATTRIBUTES: dict[type, set[str]] = {
+    RTCSctpTransport: {
+        *("_advertised_rwnd", "_inbound_streams", "_sack_misordered"),
+        *("_data_channel_queue", "_outbound_queue", "_sent_queue"),
+    },
+    RTCDtlsTransport: {"_task"},
+    RTCIceTransport: {"_connection"},
+    aioice.ice.Connection: {"_nominated"},
+}
+
+
+def _check() -> None:
+    missing = [
+        f"{kind.__name__}.{name}"
+        for kind, names in _METHODS.items()
+        for name in names
+        if not inspect.iscoroutinefunction(getattr(kind, name, None))
+    ]
+    for kind, names in _ATTRIBUTES.items():
+        missing += [f"{kind.__name__}.{name}" for name in names.difference(kind.__init__.__code__.co_names)]  # type: ignore[misc]
+    if not callable(getattr(sctp_module, "decode_params", None)):
+        missing.append("rtcsctptransport.decode_params")
+    if missing:
+        raise ConfigError(
+            f"the installed aiortc has no {', '.join(sorted(missing))}, without which remote peers could use up this "
+            "process; install the version of aiortc that bonevalue asks for"
+        )
+
+
+def _decode_params(body: bytes) -> list[tuple[int, bytes]]:
+    """The parameters of a chunk (RFC 9260 section 3.2.1). aiortc passes over a packet for which this raises."""
+    params = []
+    position = 0
+    while position <= len(body) - 4:
+        kind, length = unpack_from("!HH", body, position)
+        if length < 4 or position + length > len(body):
+            raise ValueError("an SCTP parameter has an invalid length")
+        params.append((kind, body[position + 4 : position + length]))
+        position += (length + 3) // 4 * 4
+    return params
+
+
+def _host_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
+    addresses = _find_addresses(use_ipv4, use_ipv6)
+    # aioice passes over those to which it cannot bind, so ::1 may stand here on a host without IPv6.
+    return addresses or [*(["127.0.0.1"] if use_ipv4 else []), *(["::1"] if use_ipv6 else [])]
+
+
+def only_loopback() -> bool:
+    """Whether this host has no address but its loopback ones, so that a peer it can reach must be on it."""
+    return all(ipaddress.ip_address(address).is_loopback for address in _find_addresses(True, True))
+
+
+def bound_gathering(ice: RTCIceTransport, seconds: int) -> None:
+    """Let a transport wait only so long for STUN and TURN servers, instead of aioice's 5 s."""
+    connection = ice._connection
+    _replace(connection, get_component_candidates=partial(connection.get_component_candidates, timeout=seconds))
+
+
+def nominated_kinds(ice: RTCIceTransport) -> tuple[str, str] | None:
+    """The kinds of the local and the remote candidate in use."""
+    pair = ice._connection._nominated.get(1)
+    return None if pair is None else (pair.local_candidate.type, pair.remote_candidate.type)
+
+
+def handshake_pump(dtls: RTCDtlsTransport) -> asyncio.Future[None] | None:
+    """The task that reads a connection's packets; it ends by an exception if a packet could not be digested."""
+    return dtls._task
+
+
+def _replace(target: object, **attributes: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+    for name, value in attributes.items():
+        setattr(target, name, value)
+
+
+class Guard:
+    """
+    Looks at the chunks of one SCTP association before aiortc does, and at what aiortc holds of them.
+
+    Args:
+        sctp: the association, not yet started.
+        stream: the only stream that may carry anything.
+        max_held: bytes that may be held before a message is whole or in its turn.
+        on_breach: called with what happened when the peer breaks the rules; nothing is taken from it afterwards.
+        on_abuse: called with what happened when the peer makes this side hold too much; the same.
+        on_lost: called when a packet cannot be sent because there is no path any more.
+    """
+
+    def __init__(
+        self,
+        sctp: RTCSctpTransport,
+        *,
+        stream: int,
+        max_held: int,
+        on_breach: Callable[[str], None],
+        on_abuse: Callable[[str], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._sctp = sctp
+        self._stream = stream
+        self._on_breach = on_breach
+        self._on_abuse = on_abuse
+        self._on_lost = on_lost
+        self._window = sctp._advertised_rwnd
+        self._least_window = sctp._advertised_rwnd - max_held
+        self._shut = False
+        self._settled: list[asyncio.Future[None]] = []
+        self._receive_chunk = sctp._receive_chunk
+        self._send_chunk = sctp._send_chunk
+        _replace(sctp, _receive_chunk=self._receive, _send_chunk=self._send)
+
+    @property
+    def held(self) -> int:
+        """Bytes received that are not yet part of a whole message in its turn."""
+        return self._window - self._sctp._advertised_rwnd
+
+    @property
+    def settled(self) -> bool:
+        """Whether the peer has acknowledged all that was sent."""
+        sctp = self._sctp
+        return not (sctp._sent_queue or sctp._outbound_queue or sctp._data_channel_queue)
+
+    async def wait_settled(self) -> None:
+        """Wait until `settled`, or until `shut`."""
+        if not self._shut and not self.settled:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._settled.append(waiter)
+            await waiter
+
+    def shut(self) -> None:
+        """Take nothing more from the peer."""
+        self._shut = True
+        self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        for waiter in self._settled:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._settled.clear()
+
+    async def _send(self, chunk: Chunk) -> None:
+        # Most of aiortc's callers are tasks that nobody waits for: what is raised here would end up as "exception
+        # was never retrieved".
+        try:
+            await self._send_chunk(chunk)
+        except Exception:
+            logger.debug("a packet could not be sent", exc_info=True)
+            self._on_lost()
+
+    async def _receive(self, chunk: Chunk) -> None:
+        if self._shut:
+            return
+        if isinstance(chunk, DataChunk):
+            if (breach := self._breach(chunk)) is None:
+                await self._receive_chunk(chunk)
+                self._weigh()
+            else:
+                self._stop(self._on_breach, breach)
+        elif isinstance(chunk, SackChunk):
+            # What is acknowledged must have been sent. aiortc counts through each range, 65 536 steps for 4 bytes.
+            if sum(last - first + 1 for first, last in chunk.gaps) <= len(self._sctp._sent_queue):
+                await self._receive_chunk(chunk)
+                if self._settled and self.settled:
+                    self._tell_settled()
+        elif isinstance(chunk, ForwardTsnChunk):
+            self._stop(self._on_breach, "part of a reliable channel was left out")
+        else:
+            await self._receive_chunk(chunk)
+
+    def _breach(self, chunk: DataChunk) -> str | None:
+        if chunk.stream_id != self._stream:
+            return f"data on stream {chunk.stream_id}: a channel that was not agreed on"
+        if chunk.protocol != WEBRTC_BINARY:
+            return f"a message of kind {chunk.protocol}: only binary ones are taken"
+        if chunk.flags & SCTP_DATA_UNORDERED:
+            return "an unordered message"
+        return None if chunk.user_data else "an empty data chunk"
+
+    def _weigh(self) -> None:
+        sctp = self._sctp
+        if sctp._advertised_rwnd < self._least_window:
+            self._stop(self._on_abuse, f"{self.held} bytes of unfinished messages")
+        elif len(sctp._sack_misordered) > MAX_CHUNKS or any(
+            len(stream.reassembly) > MAX_CHUNKS for stream in sctp._inbound_streams.values()
+        ):
+            self._stop(self._on_abuse, f"more than {MAX_CHUNKS} pieces of unfinished messages")
+
+    def _stop(self, tell: Callable[[str], None], what: str) -> None:
+        self.shut()
+        tell(what)

@@ -1,0 +1,380 @@
+"""
+The binary frames of a link (docs/protocol.md, "Frames").
+
+A DataChannel message holds one or more whole frames. A frame is a header of eight bytes, big-endian, and its
+payload::
+
+    0       1       2               4                               8
+    +-------+-------+-------+-------+-------+-------+-------+-------+----------
+    | type  | flags |    length     |             call              | payload ...
+    +-------+-------+-------+-------+-------+-------+-------+-------+----------
+
+``length`` counts the payload. ``call`` is 0 in frames that concern the whole link; otherwise the id of a call: odd ids
+are given by the side that made the offer, even ones by the side that answered it, each counting up.
+
+Types below 0x80 must be understood: an unknown one is a protocol error. Types from 0x80 on are for extensions and are
+skipped by whoever does not know them. 0x20 to 0x2f are kept for streams and their credits, which both sides must
+have named among the features of their ``hello``.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from enum import IntEnum
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bonevalue.errors import RemoteProtocolError
+
+__all__ = [
+    "FLAG_RAW",
+    "HEADER_SIZE",
+    "MAX_MODULE_NAME",
+    "MAX_PAYLOAD",
+    "MAX_RECEIVED_MESSAGE",
+    "MAX_SENT_MESSAGE",
+    "PING_SIZE",
+    "PROOF_SIZE",
+    "VERSION",
+    "ErrorBody",
+    "Frame",
+    "FrameType",
+    "HelloBody",
+    "HelloLimits",
+    "RequestHead",
+    "check_json_depth",
+    "decode",
+    "decode_body",
+    "decode_error",
+    "decode_goaway",
+    "decode_hello",
+    "decode_hello_body",
+    "decode_hold",
+    "decode_request",
+    "decode_response",
+    "encode",
+    "encode_body",
+    "encode_error",
+    "encode_goaway",
+    "encode_hello",
+    "encode_hold",
+    "encode_request",
+    "encode_response",
+]
+
+#: Version of this protocol; another one in the other side's ``hello`` ends the link.
+VERSION = 1
+#: Longest DataChannel message that we send, headers included. Every WebRTC stack takes it, and a small call waits for
+#: at most one of them.
+MAX_SENT_MESSAGE = 16_384
+#: Longest DataChannel message that we take.
+MAX_RECEIVED_MESSAGE = 65_536
+HEADER_SIZE = 8
+#: Length of the Ed25519 signature at the head of ``hello``.
+PROOF_SIZE = 64
+#: Length of what a ``ping`` carries and its ``pong`` repeats.
+PING_SIZE = 8
+#: Longest payload of a frame that fits one sent message.
+MAX_PAYLOAD = MAX_SENT_MESSAGE - HEADER_SIZE
+#: Longest module name, in UTF-8 bytes.
+MAX_MODULE_NAME = 200
+#: Deepest nesting of a JSON body.
+MAX_JSON_DEPTH = 64
+
+#: The body is raw bytes; without it, JSON.
+FLAG_RAW = 0x01
+
+_S = TypeVar("_S")
+
+_HEADER = struct.Struct("!BBHI")
+_REQUEST = struct.Struct("!IIB")
+_RESPONSE = struct.Struct("!I")
+_GOAWAY = struct.Struct("!I")
+
+
+class FrameType(IntEnum):
+    """What a frame is; the comment names its payload."""
+
+    HELLO = 0x01  # proof, then JSON of HelloBody
+    GOAWAY = 0x02  # u32 last call accepted, then a code
+    PING = 0x03  # 8 bytes
+    PONG = 0x04  # the same 8 bytes
+    HOLD = 0x05  # u8, 1 holds and 0 lets go
+    REQUEST = 0x10  # u32 ms left, u32 body length, u8 name length, name, first bytes of the body
+    RESPONSE = 0x11  # u32 body length, first bytes of the body
+    BODY = 0x12  # further bytes of the sender's body of that call
+    ERROR = 0x13  # JSON of ErrorBody; ends the call
+    CANCEL = 0x14  # nothing; the caller no longer wants the answer
+
+
+_TYPES: dict[int, FrameType] = {kind.value: kind for kind in FrameType}
+_EXTENSIONS = 0x80
+
+
+class Frame(NamedTuple):
+    """One frame as it came; ``payload`` is a view of the message."""
+
+    type: FrameType
+    flags: int
+    call: int
+    payload: memoryview
+
+
+class HelloLimits(Struct, frozen=True, omit_defaults=True):
+    """What the sender of a ``hello`` takes; sizes in bytes."""
+
+    body: Annotated[int, Meta(ge=0, le=2**31)]
+    calls: Annotated[int, Meta(ge=1, le=2**20)]
+    incomplete: Annotated[int, Meta(ge=0, le=2**31)]
+
+
+class HelloBody(Struct, frozen=True, omit_defaults=True):
+    """The JSON part of ``hello``. Unknown fields are ignored."""
+
+    version: int
+    limits: HelloLimits
+    features: Annotated[list[Annotated[str, Meta(max_length=32)]], Meta(max_length=32)] = []
+    agent: Annotated[str, Meta(max_length=128)] = ""
+
+
+class ErrorBody(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """Why a call failed: a code of the error table, a sentence, and the id under which the callee logged it."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=32)]
+    message: Annotated[str, Meta(max_length=4000)] = ""
+    call_id: Annotated[str, Meta(max_length=64)] | None = None
+    retry_after: float | None = None
+
+
+class RequestHead(NamedTuple):
+    """What a request frame says before its body; ``time_left`` in seconds."""
+
+    module: str
+    time_left: float
+    length: int
+    first: memoryview
+
+
+# -- frames ------------------------------------------------------------------------------------------------------------
+
+
+def encode(kind: FrameType, call: int = 0, payload: bytes = b"", flags: int = 0) -> bytes:
+    """One frame."""
+    return _HEADER.pack(kind, flags, len(payload), call) + payload
+
+
+def decode(message: bytes) -> list[Frame]:
+    """
+    All frames of a message; those of unknown extension types are left out.
+
+    Raises:
+        RemoteProtocolError: the message is empty or too long, a frame does not end with it, or a type is unknown.
+    """
+    size = len(message)
+    if not size or size > MAX_RECEIVED_MESSAGE:
+        raise RemoteProtocolError(f"a message has 1 to {MAX_RECEIVED_MESSAGE} bytes, not {size}")
+    view = memoryview(message)
+    frames = []
+    position = 0
+    while position < size:
+        start = position + HEADER_SIZE
+        if start > size:
+            raise RemoteProtocolError("a message ends inside a frame header")
+        number, flags, length, call = _HEADER.unpack_from(view, position)
+        position = start + length
+        if position > size:
+            raise RemoteProtocolError("a message ends inside a frame")
+        kind = _TYPES.get(number)
+        if kind is not None:
+            frames.append(Frame(kind, flags, call, view[start:position]))
+        elif number < _EXTENSIONS:
+            raise RemoteProtocolError(f"unknown frame type 0x{number:02x}")
+    return frames
+
+
+# -- payloads ----------------------------------------------------------------------------------------------------------
+
+
+def encode_hello(proof: bytes, body: HelloBody) -> bytes:
+    """The first frame of each side."""
+    return encode(FrameType.HELLO, 0, proof + msgspec.json.encode(body))
+
+
+def decode_hello(payload: memoryview) -> tuple[bytes, bytes]:
+    """The proof, and the JSON that must not be looked at before the proof is accepted."""
+    if len(payload) <= PROOF_SIZE:
+        raise RemoteProtocolError("hello is too short")
+    return bytes(payload[:PROOF_SIZE]), bytes(payload[PROOF_SIZE:])
+
+
+def decode_hello_body(data: bytes) -> HelloBody:
+    """
+    What the other side takes and can do.
+
+    Raises:
+        RemoteProtocolError: it is malformed, or of another version of this protocol.
+    """
+    body = _decode_struct(data, HelloBody)
+    if body.version != VERSION:
+        raise RemoteProtocolError(f"the other side speaks version {body.version}, this one {VERSION}")
+    return body
+
+
+def encode_goaway(last: int, reason: str) -> bytes:
+    """No call after ``last`` is accepted; those under way are finished."""
+    return encode(FrameType.GOAWAY, 0, _GOAWAY.pack(last) + reason.encode())
+
+
+def decode_goaway(payload: memoryview) -> tuple[int, str]:
+    """The last call accepted, and why the link ends."""
+    if not _GOAWAY.size <= len(payload) <= _GOAWAY.size + 64:
+        raise RemoteProtocolError("goaway has the wrong length")
+    return _GOAWAY.unpack_from(payload)[0], _text(payload[_GOAWAY.size :])
+
+
+def encode_hold(holding: bool) -> bytes:
+    """Whether this side wants the link kept while nothing uses it."""
+    return encode(FrameType.HOLD, 0, b"\x01" if holding else b"\x00")
+
+
+def decode_hold(payload: memoryview) -> bool:
+    """Whether the other side holds the link."""
+    if len(payload) != 1 or payload[0] > 1:
+        raise RemoteProtocolError("hold is one byte, 0 or 1")
+    return payload[0] == 1
+
+
+def encode_request(call: int, module: bytes, time_left: float, length: int, first: bytes, raw: bool) -> bytes:
+    """
+    The frame that opens a call.
+
+    Args:
+        module: name of the module, in UTF-8, at most 200 bytes.
+        time_left: seconds until the deadline.
+        length: length of the whole body; what ``first`` does not hold follows in ``BODY`` frames.
+        raw: the body is bytes rather than JSON.
+    """
+    head = _REQUEST.pack(max(0, min(int(time_left * 1000), 0xFFFFFFFF)), length, len(module))
+    return encode(FrameType.REQUEST, call, b"".join((head, module, first)), FLAG_RAW if raw else 0)
+
+
+def decode_request(payload: memoryview) -> RequestHead:
+    """Deadline, name and length of a call, and the first bytes of its body."""
+    if len(payload) < _REQUEST.size:
+        raise RemoteProtocolError("request is too short")
+    milliseconds, length, name_length = _REQUEST.unpack_from(payload)
+    first = _REQUEST.size + name_length
+    if not 0 < name_length <= MAX_MODULE_NAME or len(payload) < first:
+        raise RemoteProtocolError("request has no proper module name")
+    if len(payload) - first > length:
+        raise RemoteProtocolError("request holds more than the length it declares")
+    return RequestHead(_text(payload[_REQUEST.size : first]), milliseconds / 1000, length, payload[first:])
+
+
+def encode_response(call: int, length: int, first: bytes, raw: bool) -> bytes:
+    """The frame that begins an answer."""
+    return encode(FrameType.RESPONSE, call, _RESPONSE.pack(length) + first, FLAG_RAW if raw else 0)
+
+
+def decode_response(payload: memoryview) -> tuple[int, memoryview]:
+    """Length of the answer's body, and its first bytes."""
+    if len(payload) < _RESPONSE.size:
+        raise RemoteProtocolError("response is too short")
+    length: int = _RESPONSE.unpack_from(payload)[0]
+    if len(payload) - _RESPONSE.size > length:
+        raise RemoteProtocolError("response holds more than the length it declares")
+    return length, payload[_RESPONSE.size :]
+
+
+def encode_error(call: int, body: ErrorBody) -> bytes:
+    """The frame that ends a call without a result."""
+    return encode(FrameType.ERROR, call, msgspec.json.encode(body))
+
+
+def decode_error(payload: memoryview) -> ErrorBody:
+    """What the callee says of the failure."""
+    return _decode_struct(payload, ErrorBody)
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+
+def encode_body(value: Any) -> tuple[bytes, bool]:
+    """
+    The body of a request or response: its bytes, and whether they are raw rather than JSON.
+
+    Raises:
+        TypeError: the value is neither bytes nor made of what JSON has.
+        ValueError: the value holds a number or text that JSON cannot carry.
+    """
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value), True
+    try:
+        return _JSON_ENCODER.encode(value), False
+    except (UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise ValueError(f"cannot be JSON: {error}") from error
+
+
+def decode_body(data: bytes, raw: bool) -> Any:
+    """
+    The value of a body.
+
+    Raises:
+        ValueError: it is not JSON, or nested deeper than 64.
+    """
+    if raw:
+        return data
+    check_json_depth(data)
+    return _JSON_DECODER.decode(data)
+
+
+def check_json_depth(data: bytes) -> None:
+    """
+    Refuse JSON that nests deeper than 64, before anything recursive parses it.
+
+    Raises:
+        ValueError: it does.
+    """
+    # Counting is one pass in C and clears nearly every body; only a body with many brackets is walked.
+    if data.count(b"[") + data.count(b"{") <= MAX_JSON_DEPTH:
+        return
+    depth = 0
+    for match in _JSON_NESTING.finditer(data):
+        token = match[0]
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_JSON_DEPTH:
+                raise ValueError(f"nested deeper than {MAX_JSON_DEPTH}")
+        elif token in (b"]", b"}"):
+            depth -= 1
+
+
+def _plain(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)  # a pydantic model, which the wire must not import
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} is neither bytes nor JSON")
+    return dump(mode="json")
+
+
+_JSON_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+_JSON_DECODER = msgspec.json.Decoder()
+# Strings are matched whole, so that brackets inside them do not count.
+_JSON_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _decode_struct(payload: memoryview | bytes, kind: type[_S]) -> _S:
+    try:
+        check_json_depth(bytes(payload))
+        return msgspec.json.decode(payload, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"malformed {kind.__name__}: {error}") from error
+
+
+def _text(payload: memoryview) -> str:
+    try:
+        return str(payload, "utf-8")
+    except UnicodeDecodeError as error:
+        raise RemoteProtocolError("text is not UTF-8") from error

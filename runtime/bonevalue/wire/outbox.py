@@ -1,0 +1,125 @@
+"""
+What one side of a link has to send, in the order in which it goes out.
+
+Small frames go first, all of them. The bodies that are too long for one frame share what room is left, a fragment
+each in turn, so that they never hold up a small call by more than what is already in flight.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from bonevalue.wire import frames
+from bonevalue.wire.frames import FrameType
+
+__all__ = ["Outbox"]
+
+
+class _Body:
+    """A body on its way out."""
+
+    __slots__ = ("call", "data", "position")
+
+    def __init__(self, call: int, data: bytes) -> None:
+        self.call = call
+        self.data = memoryview(data)
+        self.position = 0
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.position
+
+
+class Outbox:
+    """Frames and bodies to be sent; :meth:`messages` packs them."""
+
+    def __init__(self) -> None:
+        #: Bytes of bodies that the other side holds unfinished at most; set from its ``hello``.
+        self.budget = 0
+        self._urgent: list[bytes] = []
+        self._moving: deque[_Body] = deque()
+        self._waiting: deque[_Body] = deque()
+        self._committed = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._urgent or self._moving or self._waiting)
+
+    @property
+    def has_bodies(self) -> bool:
+        """Whether a body waits for room."""
+        return bool(self._moving or self._waiting)
+
+    def push(self, frame: bytes) -> None:
+        """Send a frame as soon as there is a turn."""
+        self._urgent.append(frame)
+
+    def push_body(self, call: int, data: bytes) -> None:
+        """Send a body in fragments, after the frame that announced it."""
+        self._waiting.append(_Body(call, data))
+
+    def discard(self, call: int) -> None:
+        """Send no more of the body of that call."""
+        for body in self._moving:
+            if body.call == call:
+                self._committed -= len(body.data)
+        self._moving = deque(body for body in self._moving if body.call != call)
+        self._waiting = deque(body for body in self._waiting if body.call != call)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._urgent.clear()
+        self._moving.clear()
+        self._waiting.clear()
+        self._committed = 0
+
+    def messages(self, room: int) -> list[bytes]:
+        """
+        Take out what may be sent now, packed into as few messages as it fits.
+
+        Args:
+            room: how many bytes of bodies may be added to what is in flight; small frames go whatever it is.
+        """
+        packed: list[bytes] = []
+        message: list[bytes] = []
+        size = 0
+        for frame in self._urgent:
+            if size + len(frame) > frames.MAX_SENT_MESSAGE:
+                packed.append(b"".join(message))
+                message, size = [], 0
+            message.append(frame)
+            size += len(frame)
+        self._urgent.clear()
+        while room > 0 and self._admit():
+            space = frames.MAX_SENT_MESSAGE - size - frames.HEADER_SIZE
+            if space <= 0:
+                packed.append(b"".join(message))
+                message, size = [], 0
+                continue
+            frame = self._fragment(space)
+            message.append(frame)
+            size += len(frame)
+            room -= len(frame)
+        if message:
+            packed.append(b"".join(message))
+        return packed
+
+    def _admit(self) -> bool:
+        """Start every body for which the other side has memory; tell whether one can move."""
+        while self._waiting:
+            length = len(self._waiting[0].data)
+            if self._moving and self._committed + length > self.budget:
+                break
+            self._moving.append(self._waiting.popleft())
+            self._committed += length
+        return bool(self._moving)
+
+    def _fragment(self, space: int) -> bytes:
+        body = self._moving.popleft()
+        end = body.position + min(space, body.left)
+        frame = frames.encode(FrameType.BODY, body.call, bytes(body.data[body.position : end]))
+        body.position = end
+        if body.left:
+            self._moving.append(body)
+        else:
+            self._committed -= len(body.data)
+        return frame

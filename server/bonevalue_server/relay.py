@@ -1,0 +1,244 @@
+"""
+Connection requests, answers and candidates on their way from peer to peer.
+
+The server does not read what is inside an offer; it only knows who asked whom. A message passes only to a peer that
+is online, and only between two that trust each other or are of one account; everything else is ``peer_offline``,
+found out by the same steps whether the peer is unknown, not trusting or away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from bonevalue.errors import BadMessage, Busy, Expired, PeerOffline, RateLimited, TooLarge
+from bonevalue.wire.blobs import MAX_SDP
+from bonevalue.wire.signals import PeerCandidate, PeerRequest, PeerResponse
+from bonevalue_server.directory import Directory
+from bonevalue_server.limits import Limits
+from bonevalue_server.presence import Presence
+from bonevalue_server.rates import Buckets
+from bonevalue_server.records import AccountId
+from bonevalue_server.sessions import Peer, Session
+
+__all__ = ["MAX_BLOB", "PendingRequests", "Relay", "Relayed"]
+
+Relayed = PeerRequest | PeerResponse | PeerCandidate
+
+#: Longest blob of an offer or answer: the session description, and room for the other fields.
+MAX_BLOB = MAX_SDP + 1024
+#: Longest text of an error in a response.
+MAX_TEXT = 1024
+_SIGNATURE = 64
+_SESSION = 16
+_NOBODY = AccountId(-1)
+
+
+class Relay:
+    """
+    Decides where a relayed message goes.
+
+    Args:
+        presence: who is online.
+        directory: who trusts whom.
+        limits: how often.
+    """
+
+    def __init__(self, presence: Presence, directory: Directory, limits: Limits) -> None:
+        self._presence = presence
+        self._directory = directory
+        self.pending = PendingRequests(limits)
+
+    def route(self, sender: Peer, message: Relayed, now: float) -> tuple[Session, Relayed]:
+        """
+        The session that a message is for, and the message as it is to arrive there.
+
+        Raises:
+            PeerOffline: nobody is there who could be asked.
+            RateLimited, Busy, Expired: see :class:`PendingRequests`.
+            BadMessage, TooLarge: it is not one that a peer could use.
+        """
+        if isinstance(message, PeerRequest):
+            _check_blob(message.offer, message.signature)
+            self.pending.check_rate(sender.id, message.to, now)
+            target = self._target(sender, message.to, expected=False)
+            self.pending.open(sender.id, message.to, now)
+            return target, PeerRequest(message.to, sender.id, message.offer, message.signature)
+        expected = self.pending.knows(message.to, sender.id, now)
+        if isinstance(message, PeerResponse):
+            _check_response(message)
+            target = self._target(sender, message.to, expected=expected)
+            self.pending.answer(message.to, sender.id, now)
+            return target, PeerResponse(
+                message.to, sender.id, message.answer, message.signature, message.session, message.error
+            )
+        if len(message.session) != _SESSION:
+            raise BadMessage("peerCandidate: a session has 16 bytes")
+        expected = expected or self.pending.knows(sender.id, message.to, now)
+        target = self._target(sender, message.to, expected=expected)
+        self.pending.candidate(sender.id, message.to, now)
+        return target, PeerCandidate(message.to, sender.id, message.session, message.candidate)
+
+    def _target(self, sender: Peer, to: str, *, expected: bool) -> Session:
+        """
+        The session of a peer.
+
+        Args:
+            sender: who wants to reach it.
+            to: its id.
+            expected: whether the two are in touch already, so that one may know of the other though it is invisible.
+
+        Raises:
+            PeerOffline: there is none, or not for this sender.
+        """
+        peer = self._presence.get(to)
+        owner_id = _NOBODY if peer is None else peer.account_id
+        name = self._directory.name_for(owner_id, sender.account_id)
+        session = None if peer is None else peer.session
+        if name is None or peer is None or session is None or peer is sender or not (peer.visible or expected):
+            raise PeerOffline("no such peer is online, or it does not trust you")
+        return session
+
+
+def _check_blob(blob: bytes, signature: bytes) -> None:
+    if len(blob) > MAX_BLOB:
+        raise TooLarge(f"a session description may have {MAX_SDP} bytes")
+    if not blob or len(signature) != _SIGNATURE:
+        raise BadMessage("an offer or answer is a blob and its signature of 64 bytes")
+
+
+def _check_response(message: PeerResponse) -> None:
+    if message.error is None:
+        if message.session is not None:
+            raise BadMessage("peerResponse: the session stands in the answer; beside it only with an error")
+        _check_blob(message.answer or b"", message.signature or b"")
+    elif message.answer is not None or message.signature is not None or len(message.session or b"") != _SESSION:
+        raise BadMessage("peerResponse: an error comes with the session of 16 bytes, and without an answer")
+    elif len(message.error.code) + len(message.error.message) > MAX_TEXT:
+        raise TooLarge(f"the text of an error may have {MAX_TEXT} characters")
+
+
+class _Pair:
+    """What one peer has asked of one other."""
+
+    __slots__ = ("candidates", "last", "open")
+
+    def __init__(self) -> None:
+        #: When each unanswered request was passed on.
+        self.open: deque[float] = deque()
+        #: When the latest request was passed on, answered or not.
+        self.last = 0.0
+        #: Candidates since then, of the caller and of the callee.
+        self.candidates = [0, 0]
+
+
+class PendingRequests:
+    """
+    Who asked whom for a connection, and within which limits.
+
+    A request is open until it is answered or its time is over; for that time, answered or not, candidates may pass
+    between the two.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pairs: dict[tuple[str, str], _Pair] = {}  # in the order of `last`
+        self._open_to: Counter[str] = Counter()
+        self._by_caller: Buckets[str] = Buckets(limits.requests)
+        self._by_pair: Buckets[tuple[str, str]] = Buckets(limits.requests_per_pair)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def check_rate(self, caller: str, callee: str, now: float) -> None:
+        """
+        Count a request, whoever the callee is, or whether there is one.
+
+        Raises:
+            RateLimited: too many, of this caller or to this callee.
+        """
+        wait = self._by_caller.take(caller, now) or self._by_pair.take((caller, callee), now)
+        if wait:
+            raise RateLimited("too many connection requests", retry_after=wait)
+
+    def open(self, caller: str, callee: str, now: float) -> None:
+        """
+        A request is about to be passed on.
+
+        Raises:
+            RateLimited: the caller waits for answers of this callee to earlier ones.
+            Busy: the callee has not answered many others.
+        """
+        limits = self._limits
+        self.expire(now)
+        pair = self._pairs.get((caller, callee)) or _Pair()
+        self._close_until(pair, callee, now - limits.request_lifetime)
+        if len(pair.open) >= limits.pending_requests_per_pair:
+            wait = pair.open[0] + limits.request_lifetime - now
+            raise RateLimited("this peer has not answered the earlier requests yet", retry_after=wait)
+        if self._open_to[callee] >= limits.pending_requests_per_target:
+            raise Busy("this peer has more connection requests than it answers", retry_after=1.0)
+        self._pairs.pop((caller, callee), None)
+        self._pairs[caller, callee] = pair
+        pair.open.append(now)
+        pair.last = now
+        pair.candidates = [0, 0]
+        self._open_to[callee] += 1
+
+    def answer(self, caller: str, callee: str, now: float) -> None:
+        """
+        An answer is about to be passed on: the oldest request is no longer open.
+
+        Raises:
+            Expired: there is none.
+        """
+        pair = self._pairs.get((caller, callee))
+        if pair is not None:
+            self._close_until(pair, callee, now - self._limits.request_lifetime)
+        if pair is None or not pair.open:
+            raise Expired("the request was answered already, or its time is over")
+        pair.open.popleft()
+        self._closed(callee)
+
+    def knows(self, caller: str, callee: str, now: float) -> bool:
+        """Whether a request of this caller to this callee was passed on lately."""
+        pair = self._pairs.get((caller, callee))
+        return pair is not None and now < pair.last + self._limits.request_lifetime
+
+    def candidate(self, sender: str, receiver: str, now: float) -> None:
+        """
+        A candidate is about to be passed on.
+
+        Raises:
+            Expired: neither has asked the other for a connection lately.
+            RateLimited: enough of them.
+        """
+        asked = False
+        for side, (caller, callee) in enumerate(((sender, receiver), (receiver, sender))):
+            if self.knows(caller, callee, now):
+                asked = True
+                pair = self._pairs[caller, callee]
+                if pair.candidates[side] < self._limits.candidates:
+                    pair.candidates[side] += 1
+                    return
+        if asked:
+            raise RateLimited(f"a side may send {self._limits.candidates} candidates for a request")
+        raise Expired("no connection request between these two is pending")
+
+    def expire(self, now: float) -> None:
+        """Forget what is over."""
+        while self._pairs:
+            (caller, callee), pair = next(iter(self._pairs.items()))
+            if pair.last + self._limits.request_lifetime > now:
+                return
+            self._close_until(pair, callee, now)
+            del self._pairs[caller, callee]
+
+    def _close_until(self, pair: _Pair, callee: str, moment: float) -> None:
+        while pair.open and pair.open[0] <= moment:
+            pair.open.popleft()
+            self._closed(callee)
+
+    def _closed(self, callee: str) -> None:
+        self._open_to[callee] -= 1
+        if not self._open_to[callee]:
+            del self._open_to[callee]

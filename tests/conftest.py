@@ -1,0 +1,42 @@
+"""What all tests share: a network of their own, one unit of time, free ports."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests.support import netns
+from tests.support.waiting import UNIT
+
+# At import, before anything can have started a thread: a namespace is a thread's own.
+_NETWORK = netns.enter()
+
+
+def pytest_report_header() -> str:
+    """One line above the run: whether the tests are alone on their network."""
+    return _NETWORK
+
+
+@pytest.fixture
+def unit() -> float:
+    """The unit of time in seconds; see :mod:`tests.support.waiting`."""
+    return UNIT
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """A function that gives a TCP port of 127.0.0.1 on which nobody listens, a new one each time."""
+    given: set[int] = set()
+
+    def port() -> int:
+        while True:
+            with socket.socket() as sock:
+                sock.bind(("127.0.0.1", 0))
+                number = int(sock.getsockname()[1])
+            if number not in given:
+                given.add(number)
+                return number
+
+    return port

@@ -1,0 +1,73 @@
+"""People with keys, and everything that they can sign: the raw material of identity tests."""
+
+from __future__ import annotations
+
+import hashlib
+
+from bonevalue.wire.blobs import Blob, Invite, Pin, Redeem, Remove, Rotate
+from bonevalue.wire.keys import AccountKeys, SigningKey
+from bonevalue.wire.signals import Binary, Contact, SignedBlob
+from bonevalue.wire.tokens import Token
+
+#: The time at which tests begin, in ms since 1970.
+NOW = 1_800_000_000_000
+MINUTE = 60_000
+#: A session description of the form that engines make, less what does not matter here.
+SDP = (
+    "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
+    "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\n"
+    "a=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\r\na=setup:actpass\r\n"
+)
+
+
+def seed(text: str, size: int = 32) -> bytes:
+    """Bytes that look random and are always the same."""
+    return hashlib.sha512(text.encode()).digest()[:size]
+
+
+def account(name: str) -> AccountKeys:
+    """The keys of an account, without the quarter of a second that a password takes."""
+    return AccountKeys.from_stretched(seed(name))
+
+
+def signed(blob: Blob, *keys: SigningKey) -> SignedBlob:
+    """A blob with the signatures of these keys."""
+    raw = blob.encode()
+    return SignedBlob(Binary(raw), [Binary(key.sign(raw)) for key in keys])
+
+
+def pin(owner: SigningKey, contact: SigningKey, alias: str, issued: int = NOW) -> SignedBlob:
+    """The owner trusts a contact."""
+    return signed(Pin(owner.public, contact.public, alias, issued), owner)
+
+
+def remove(remover: SigningKey, removed: SigningKey, issued: int = NOW) -> SignedBlob:
+    """Somebody ends trust."""
+    return signed(Remove(remover.public, removed.public, issued), remover)
+
+
+def rotate(old: SigningKey, new: SigningKey, issued: int = NOW) -> SignedBlob:
+    """Somebody changes their key."""
+    return signed(Rotate(old.public, new.public, issued), old, new)
+
+
+def token_of(inviter: SigningKey, text: str = "token", expires: int = NOW + 24 * 60 * MINUTE) -> Token:
+    """A token; other text, other token."""
+    return Token.make(inviter.public, seed(text, 16), expires // 1000)
+
+
+def invite(inviter: SigningKey, token: Token, alias: str, issued: int = NOW) -> SignedBlob:
+    """The invite that goes with a token."""
+    return signed(Invite(inviter.public, token.keys.public, alias, issued, token.expires * 1000), inviter)
+
+
+def redeem(claimer: SigningKey, token: Token, username: str = "someone", issued: int = NOW) -> SignedBlob:
+    """Somebody claims a token."""
+    blob = Redeem(token.keys.public, token.inviter_key, claimer.public, username, issued)
+    return signed(blob, token.keys, claimer)
+
+
+def entry(name: str, contact: SigningKey | bytes, *certificates: SignedBlob) -> Contact:
+    """What the server says of a contact."""
+    key = contact if isinstance(contact, bytes) else contact.public
+    return Contact(name, Binary(key), list(certificates))

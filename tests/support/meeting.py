@@ -1,0 +1,73 @@
+"""Two proved links over an engine, with hosts that serve modules, and no discovery server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bonevalue.host import Host, PeerLink
+from bonevalue.link import LinkEngine
+from bonevalue.link_memory import MemoryEngine, MemoryNetwork
+from bonevalue.module import Caller
+from bonevalue.serving import ServedModule
+from bonevalue.wire.calls import LinkSettings
+from tests.support.links import Ends, connect
+from tests.support.tables import FakeProof
+
+__all__ = ["Meeting", "meet"]
+
+
+@dataclass
+class Meeting:
+    """Two hosts and the link between them; ``ours`` dialled."""
+
+    ends: Ends
+    our_host: Host
+    their_host: Host
+    ours: PeerLink
+    theirs: PeerLink
+    closed: list[PeerLink] = field(default_factory=list)
+
+    def serve(self, name: str, function: Callable[..., Any], **options: Any) -> None:
+        """Serve a function on their side."""
+        self.their_host.modules[name] = ServedModule(name, function, **options)
+
+    async def close(self) -> None:
+        """Close both ends."""
+        self.ours.close()
+        self.theirs.close()
+        await self.ends.close()
+
+
+async def meet(
+    engine: LinkEngine | None = None,
+    *,
+    ours: LinkSettings | None = None,
+    theirs: LinkSettings | None = None,
+    idle_timeout: float = 60.0,
+) -> Meeting:
+    """Two peers that have proved themselves to each other."""
+    ends = await connect(engine or MemoryEngine(MemoryNetwork()))
+    closed: list[PeerLink] = []
+    our_host, their_host = Host(ours or LinkSettings()), Host(theirs or LinkSettings())
+    a, b = bytes([1]) * 64, bytes([2]) * 64
+
+    def link(host: Host, offerer: bool) -> PeerLink:
+        name, number = ("bob", "2") if offerer else ("alice", "1")
+        return PeerLink(
+            ends.ours if offerer else ends.theirs,
+            ends.caller if offerer else ends.callee,
+            Caller(name, number, bytes(32), "aaaa-bbbb"),
+            FakeProof(a, b) if offerer else FakeProof(b, a),
+            offerer=offerer,
+            host=host,
+            idle_timeout=idle_timeout,
+            on_closed=closed.append,
+            on_idle=lambda link: None,
+        )
+
+    meeting = Meeting(ends, our_host, their_host, link(our_host, True), link(their_host, False), closed)
+    await asyncio.gather(meeting.ours.prove(), meeting.theirs.prove())
+    return meeting
