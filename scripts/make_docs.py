@@ -27,12 +27,11 @@ from bonevalue.settings_fields import (
     Rate,
     RoleSettings,
     Section,
-    duration_text,
     is_secret,
     parse_duration,
     parse_size,
     sections_of,
-    size_text,
+    text_with_unit,
 )
 from bonevalue_server.config import AccountEntry, DiscoverySettings
 
@@ -130,8 +129,7 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 def _bounds(info: FieldInfo) -> str:
     """The range of numbers that are taken."""
-    checks = [getattr(entry, "func", None) for entry in info.metadata]
-    show: Any = duration_text if parse_duration in checks else size_text if parse_size in checks else str
+    show = text_with_unit(info)
     low = next((entry.ge for entry in info.metadata if isinstance(entry, Ge)), None)
     above = next((entry.gt for entry in info.metadata if isinstance(entry, Gt)), None)
     high = next((entry.le for entry in info.metadata if isinstance(entry, Le)), None)

@@ -190,7 +190,7 @@ class ModuleEntry(Section):
     def _short_form(cls, data: Any) -> Any:
         return {"class": data} if isinstance(data, str) else data
 
-    @field_serializer("config", when_used="json")
+    @field_serializer("config")
     def _without_secrets(self, config: dict[str, Any]) -> Any:
         return _hidden(config)
 

@@ -184,7 +184,7 @@ class Dialler:
         phase.set("trying the paths between the two")
         channel = await connection.opened()
         phase.set("waiting for the other side's proof")
-        remote = Caller(name, peer_id, outgoing.key, fingerprint(outgoing.key))
+        remote = Caller(name, peer_id, outgoing.to_key, fingerprint(outgoing.to_key))
         return await self._prove(channel, connection, remote, proof, offerer=True)
 
     async def _ask(self, dial: _Dial, peer_id: str) -> PeerResponse:

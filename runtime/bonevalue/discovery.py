@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
+import socket
 import ssl
 import time
 from collections import deque
@@ -128,8 +131,13 @@ def _why(error: Exception) -> str:
             return f"it answers HTTP {error.response.status_code}"
         case InvalidHandshake() | EOFError():
             return "what answers there is no WebSocket server"
+        case socket.gaierror():
+            return f"its host name is not known ({plain(error.strerror or str(error)).lower()})"
         case OSError():
-            return plain((error.strerror or str(error)).lower())
+            # A host with several addresses gives one error without a number, which quotes those of all addresses.
+            numbers = [error.errno] if error.errno else map(int, re.findall(r"\[Errno (\d+)\]", str(error)))
+            reasons = dict.fromkeys(os.strerror(number).lower() for number in numbers)
+            return ", ".join(reasons) or plain(str(error))
     return plain(str(error)) or type(error).__name__
 
 
@@ -257,23 +265,23 @@ class DiscoveryClient:
         if self.session.state is State.OFFLINE:
             self.session.start()
         self._idle.clear()
-        socket: asyncio.Task[None] | None = None
+        connection: asyncio.Task[None] | None = None
         try:
             while self.session.state is not State.CLOSED:
-                if socket is not None and (socket.done() or not self.session.wants_socket):
-                    await self._end_socket(socket)
-                    socket = None
-                elif socket is None and self.session.wants_socket:
-                    socket = asyncio.create_task(self._use_socket(), name="discovery socket")
-                    socket.add_done_callback(lambda _: self._changed.set())
+                if connection is not None and (connection.done() or not self.session.wants_socket):
+                    await self._end_connection(connection)
+                    connection = None
+                elif connection is None and self.session.wants_socket:
+                    connection = asyncio.create_task(self._use_connection(), name="discovery socket")
+                    connection.add_done_callback(lambda _: self._changed.set())
                 else:
                     await self._wait_for_change()
         finally:
             self.session.stop()
             self._pump()
             try:
-                if socket is not None:
-                    await self._end_socket(socket)
+                if connection is not None:
+                    await self._end_connection(connection)
             finally:
                 self._idle.set()
         if self._error is not None:
@@ -361,10 +369,10 @@ class DiscoveryClient:
             self.session.handle_timer(time.monotonic())
             self._pump()
 
-    # -- one socket --------------------------------------------------------------------------------------------------
+    # -- one connection ------------------------------------------------------------------------------------------------
 
-    async def _use_socket(self) -> None:
-        """One connection, from opening it to its end; :meth:`_end_socket` tidies up after it."""
+    async def _use_connection(self) -> None:
+        """One connection, from opening it to its end; :meth:`_end_connection` tidies up after it."""
         try:
             websocket = await _connect(self.address, self._tls, self._open_timeout)
         except (OSError, EOFError, InvalidHandshake) as error:
@@ -382,18 +390,18 @@ class DiscoveryClient:
             writer.cancel()
             await asyncio.wait([writer])
 
-    async def _end_socket(self, socket: asyncio.Task[None]) -> None:
+    async def _end_connection(self, connection: asyncio.Task[None]) -> None:
         """The session does not want the socket any more, or it is gone."""
-        socket.cancel()
-        await asyncio.wait([socket])
+        connection.cancel()
+        await asyncio.wait([connection])
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
             try:
                 await websocket.close(LOGGED_OFF if self.session.state is State.CLOSED else GIVEN_UP)
             finally:
                 websocket.transport.abort()
-        if not socket.cancelled():
-            socket.result()  # a fault of ours is not to be lost
+        if not connection.cancelled():
+            connection.result()  # a fault of ours is not to be lost
 
     async def _read(self, websocket: ClientConnection) -> None:
         """Feed the session with what comes, for as long as it wants it."""

@@ -32,7 +32,6 @@ from bonevalue.errors import (
     BoneValueError,
     ConfigError,
     Deadline,
-    IdentityMismatch,
     LocalProtocolError,
     NoTarget,
     NotTrusted,
@@ -47,10 +46,11 @@ from bonevalue.pool import Pool
 from bonevalue.rtc import RtcEngine
 from bonevalue.serving import DEFAULT_CONCURRENCY, ServedModule
 from bonevalue.target import EVERYONE, OWN_ACCOUNT, Result, Target
+from bonevalue.trust import KnownContact, Trust
 from bonevalue.wire.calls import MAX_TIMEOUT, LinkSettings, Proof
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.introductions import Introductions
-from bonevalue.wire.keys import AccountKeys, alias_of, fingerprint_of, realm_of
+from bonevalue.wire.keys import AccountKeys, fingerprint_of, realm_of
 from bonevalue.wire.session import Session
 from bonevalue.wire.session_events import (
     AttemptFailed,
@@ -69,17 +69,10 @@ from bonevalue.wire.session_events import (
     WentOnline,
 )
 from bonevalue.wire.signals import (
-    Binary,
-    ChangePassword,
-    ClaimToken,
     IceServer,
     PeerEntry,
-    RemoveUser,
-    RequestToken,
     SignedBlob,
-    StagePins,
 )
-from bonevalue.wire.tokens import Token, invite, redeem
 
 __all__ = ["AGENT", "KnownContact", "Peer", "PeerEntry", "PeerEvent", "Ping", "Result", "Target", "register"]
 
@@ -89,21 +82,8 @@ logger = logging.getLogger(__name__)
 AGENT = f"bonevalue/{version('bonevalue')}"
 #: Seconds that a peer which leaves gives to calls under way, unless told otherwise.
 DRAIN = 2.0
-#: Seconds within which a contact must have been proved after its token was claimed.
-PROVED_AFTER_CLAIM = 10.0
-#: Pins in one message to the server.
-PINS_A_MESSAGE = 100
 
 PeerEvent = Literal["connect", "disconnect", "peerconnect", "peerdisconnect", "newuser"]
-
-
-@dataclass(frozen=True, slots=True)
-class KnownContact:
-    """What ``bv trust list`` shows of one alias: a fingerprint to compare, or what is wrong."""
-
-    name: str
-    fingerprint: str | None
-    problem: BoneValueError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +171,7 @@ class Peer:
         self._run: asyncio.Task[None] | None = None
         self._online: asyncio.Future[None] | None = None
         self._offline_told = False
+        self._stopping = False
         self._host = Host(LinkSettings(max_body=settings.rpc.max_body, heartbeat=settings.pool.heartbeat, agent=AGENT))
         self._pool = Pool(self._dial, max_outgoing=settings.pool.max_outgoing, max_incoming=settings.pool.max_incoming)
         for module in builtin_modules(self._host.modules.values, self._pool.links, self._removed_elsewhere):
@@ -240,6 +221,7 @@ class Peer:
         ca_file = self.settings.server.ca_file
         tls = tls_context(str(ca_file) if ca_file else None) if address.secure else None
         self._discovery = DiscoveryClient(address, self._session, on_event=self._on_event, tls=tls)
+        self._trust = Trust(self._keys, self._contacts, self._session, self._discovery)
         self._introductions = Introductions(self._keys, self._contacts, secrets.token_bytes(16))
         self._dialler = Dialler(
             self._engine or RtcEngine(),
@@ -270,6 +252,7 @@ class Peer:
 
     async def stop(self, drain: float = DRAIN) -> None:
         """Log off, give calls under way ``drain`` seconds to finish, close all links, stop the modules."""
+        self._stopping = True
         if self._run is not None:
             await self._discovery.close()
             await self._pool.stop(drain)
@@ -311,16 +294,6 @@ class Peer:
         """Whom to call: ``*`` everyone, ``Us`` one's own account, an alias, or a peer id. Never fails."""
         return Target(self, query)
 
-    def contacts(self) -> list[KnownContact]:
-        """Every alias with its fingerprint, or with what is wrong with it."""
-        known = [
-            KnownContact(name, contact.fingerprint, None)
-            for name in self._contacts.names()
-            if (contact := self._contacts.contact(name)) is not None
-        ]
-        refused = [KnownContact(name, None, error) for name, error in self._session.refused.items()]
-        return sorted(known + refused, key=lambda contact: contact.name)
-
     def on(self, event: PeerEvent, listener: Callable[..., Any]) -> None:
         """
         Be called, plain or async, when something happens.
@@ -354,43 +327,17 @@ class Peer:
 
     # -- trust ---------------------------------------------------------------------------------------------------------
 
-    async def request_token(self, alias: str) -> str:
-        """
-        A token that makes whoever claims it known here as ``alias``. Pass it on in secret: it works once.
+    def contacts(self) -> list[KnownContact]:
+        """Every alias with its fingerprint, or with what is wrong with it."""
+        return self._trust.contacts()
 
-        Raises:
-            DiscoveryError: bad name, alias taken, too many tokens.
-            Unavailable: the discovery server cannot be reached.
-        """
-        name = alias_of(alias)
-        greeting = self._session.greeting
-        lifetime = greeting.token_lifetime if greeting is not None else 0
-        now_ms = _now_ms()
-        token = Token.make(self._keys.public, secrets.token_bytes(16), now_ms // 1000 + lifetime)
-        blob, signature = invite(self._keys, token, name, now_ms)
-        await self._discovery.request(RequestToken(name, Binary(blob), Binary(signature)))
-        return token.text
+    async def request_token(self, alias: str) -> str:
+        """Make a token; see :meth:`bonevalue.trust.Trust.request_token`."""
+        return await self._trust.request_token(alias)
 
     async def claim_token(self, alias: str, text: str) -> KnownContact:
-        """
-        Trust whoever made this token, as ``alias``; gives the fingerprint to compare.
-
-        Raises:
-            DiscoveryError: the token is wrong, over or used, or the alias is taken.
-            Unavailable: the discovery server cannot be reached.
-        """
-        name = alias_of(alias)
-        token = Token.parse(text)
-        claim = redeem(self._keys, self.name, token, name, _now_ms())
-        signatures = [Binary(signature) for signature in claim.signatures]
-        await self._discovery.request(
-            ClaimToken(name, Binary(claim.redeem), signatures, Binary(claim.pin), Binary(claim.signature))
-        )
-        proved = await self._until(lambda: self._contacts.key_of(name) == token.inviter_key, PROVED_AFTER_CLAIM)
-        if not proved:
-            raise IdentityMismatch(f"the server took the token, but shows no valid proof that {name} is its maker")
-        contact = self._contacts.contact(name)
-        return KnownContact(name, contact.fingerprint if contact else None, None)
+        """Claim a token; see :meth:`bonevalue.trust.Trust.claim_token`."""
+        return await self._trust.claim_token(alias, text)
 
     async def remove_user(self, alias: str) -> None:
         """
@@ -400,32 +347,12 @@ class Peer:
             NotTrusted: there is no such contact.
             Unavailable: the discovery server cannot be reached.
         """
-        name = alias_of(alias)
-        key = self._contacts.key_of(name)
-        blob, signature = self._contacts.make_remove(name, _now_ms())
-        await self._discovery.request(RemoveUser(name, Binary(blob), Binary(signature)))
-        if key is not None:
-            self._cut(key, name)
+        key = await self._trust.remove_user(alias)
+        self._cut(key, alias)
 
     async def change_password(self, password: str) -> None:
-        """
-        Change the account's password, and with it its key; contacts follow by themselves.
-
-        Every peer of the account, this one too, is logged out and needs the new password. Unclaimed tokens end.
-
-        Raises:
-            WeakPassword: it is too short or too common.
-            Unavailable: the discovery server cannot be reached.
-        """
-        new_keys = await asyncio.to_thread(AccountKeys.derive, password, realm=self._session.realm, username=self.name)
-        rotate, signatures, pins = self._contacts.rotate(new_keys, _now_ms())
-        while len(pins) > PINS_A_MESSAGE:
-            await self._discovery.request(StagePins(pins[:PINS_A_MESSAGE]))
-            pins = pins[PINS_A_MESSAGE:]
-        change = ChangePassword(
-            self._keys.login, new_keys.login, Binary(rotate), [Binary(each) for each in signatures], pins
-        )
-        await self._discovery.request(change)
+        """Change the account's password; see :meth:`bonevalue.trust.Trust.change_password`."""
+        await self._trust.change_password(password)
 
     # -- calling (what a Target needs) ---------------------------------------------------------------------------------
 
@@ -539,7 +466,7 @@ class Peer:
             case WentOnline():
                 self._went_online(event)
             case WentOffline():
-                logger.warning("offline: %s", event.reason)
+                logger.log(logging.DEBUG if self._stopping else logging.WARNING, "offline: %s", event.reason)
                 self._emit("disconnect")
             case AttemptFailed():
                 self._attempt_failed(event)
@@ -618,13 +545,6 @@ class Peer:
         self._work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("something that ran beside failed", exc_info=error)
-
-    async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while not condition():
-                    await asyncio.sleep(0.02)
-        return condition()
 
     # -- modules -------------------------------------------------------------------------------------------------------
 

@@ -95,8 +95,8 @@ class Pool:
             return await asyncio.shield(attempt.link)
         finally:
             attempt.waiters -= 1
-            if not attempt.waiters and not attempt.link.done():
-                attempt.task.cancel()
+            if not attempt.waiters:
+                self._unwanted(attempt)
 
     # -- links that come and go ----------------------------------------------------------------------------------------
 
@@ -147,8 +147,8 @@ class Pool:
         self._admit()
 
     def idle(self, link: PeerLink) -> None:
-        """Nothing uses a link just now."""
-        if self._queue and link.offerer and link.usable:
+        """Nothing uses a link just now, it seems."""
+        if self._queue and link.offerer and link.usable and not link.active:
             link.drain("evicted")
 
     def cut(self, key: bytes, error: BoneValueError) -> int:
@@ -184,6 +184,14 @@ class Pool:
         future.add_done_callback(lambda _: task.cancel())
         task.add_done_callback(lambda _: self._ended(peer_id, attempt))
         return attempt
+
+    def _unwanted(self, attempt: _Attempt) -> None:
+        """The last one who waited has the link, or has gone."""
+        if not attempt.link.done():
+            attempt.task.cancel()
+        elif attempt.link.exception() is None:
+            # Who has it calls in this very turn; if that was its wish no more, the slot goes to the next in the queue.
+            asyncio.get_running_loop().call_soon(self.idle, attempt.link.result())
 
     def _ended(self, peer_id: str, attempt: _Attempt) -> None:
         del self._attempts[peer_id]

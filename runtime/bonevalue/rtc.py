@@ -42,7 +42,15 @@ from bonevalue.link import (
     LinkBase,
     PathInfo,
 )
-from bonevalue.rtc_guard import Guard, bound_gathering, handshake_pump, install, nominated_kinds, only_loopback
+from bonevalue.rtc_guard import (
+    Guard,
+    bound_gathering,
+    handshake_pump,
+    install,
+    nominated_kinds,
+    only_loopback,
+    stop_consent,
+)
 from bonevalue.sdp import MAX_CANDIDATES, read_candidate, read_description
 
 __all__ = ["RtcConnection", "RtcEngine", "RtcLink"]
@@ -85,6 +93,12 @@ def _quietly(handler: Callable[..., None]) -> Callable[..., None]:
             logger.exception("a listener of a connection raised")
 
     return listener
+
+
+def _take_exception(future: asyncio.Future[Any]) -> None:
+    # A failure that nobody waits for is nothing that asyncio should complain about.
+    if not future.cancelled():
+        future.exception()
 
 
 class RtcLink(LinkBase):
@@ -142,8 +156,7 @@ class RtcLink(LinkBase):
         """The channel is open."""
         self._pump = handshake_pump(self.sctp.transport)
         if self._pump is not None:
-            # Its exception is looked at in `_judge`; on other ways to end nobody wants it.
-            self._pump.add_done_callback(lambda pump: pump.cancelled() or pump.exception())
+            self._pump.add_done_callback(_take_exception)
 
     def noticed(self) -> None:
         """Something has ended. Why, shows a turn of the loop later, when the others have noticed too."""
@@ -226,8 +239,7 @@ class RtcConnection:
         self._phase = Phase.IDLE
         self._failure = ""
         self._opened: asyncio.Future[RtcLink] = asyncio.get_running_loop().create_future()
-        # A failure that nobody waits for is nothing to complain about.
-        self._opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
+        self._opened.add_done_callback(_take_exception)
         self._negotiations: set[asyncio.Task[Any]] = set()
         self._adding: set[asyncio.Task[None]] = set()
         self._early_candidates: list[str] = []
@@ -303,6 +315,7 @@ class RtcConnection:
         task = asyncio.create_task(coroutine)
         self._negotiations.add(task)
         task.add_done_callback(self._negotiations.discard)
+        task.add_done_callback(_take_exception)
         return await asyncio.shield(task)
 
     async def _describe(self, phase: Phase) -> str:
@@ -389,6 +402,7 @@ class RtcConnection:
     async def _give_back(self) -> None:
         if self._negotiations:
             await asyncio.wait(self._negotiations)
+        stop_consent(self._ice)
         try:
             await self._pc.close()
         except Exception:

@@ -33,7 +33,16 @@ from aiortc.rtcsctptransport import SCTP_DATA_UNORDERED, WEBRTC_BINARY, Chunk, D
 
 from bonevalue.errors import ConfigError
 
-__all__ = ["MAX_CHUNKS", "Guard", "bound_gathering", "handshake_pump", "install", "nominated_kinds", "only_loopback"]
+__all__ = [
+    "MAX_CHUNKS",
+    "Guard",
+    "bound_gathering",
+    "handshake_pump",
+    "install",
+    "nominated_kinds",
+    "only_loopback",
+    "stop_consent",
+]
 
 #: Most chunks held until their message is whole or in its turn. One costs far more than the bytes in it.
 MAX_CHUNKS = 5_120
@@ -57,7 +66,7 @@ def install() -> None:
 #: What is used of aiortc and aioice though it is private: methods, and attributes that `__init__` sets.
 _METHODS = {
     RTCSctpTransport: {"_receive_chunk", "_send_chunk"},
-    aioice.ice.Connection: {"get_component_candidates"},
+    aioice.ice.Connection: {"get_component_candidates", "query_consent"},
 }
 _ATTRIBUTES: dict[type, set[str]] = {
     RTCSctpTransport: {
@@ -116,6 +125,19 @@ def bound_gathering(ice: RTCIceTransport, seconds: int) -> None:
     """Let a transport wait only so long for STUN and TURN servers, instead of aioice's 5 s."""
     connection = ice._connection
     _replace(connection, get_component_candidates=partial(connection.get_component_candidates, timeout=seconds))
+
+
+def stop_consent(ice: RTCIceTransport) -> None:
+    """
+    Let no consent checks begin any more; to be called before the transport is closed.
+
+    aioice begins them for ever if its `close` falls between the end of the checks and the end of `connect`.
+    """
+
+    async def nothing() -> None:
+        pass
+
+    _replace(ice._connection, query_consent=nothing)
 
 
 def nominated_kinds(ice: RTCIceTransport) -> tuple[str, str] | None:

@@ -8,14 +8,15 @@ never repeated, since it may be a secret at the wrong place.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from bonevalue.errors import ConfigError, Fault
-from bonevalue.settings_fields import RoleSettings, Section, keys_of, sections_of
+from bonevalue.settings_fields import RoleSettings, Section, keys_of, sections_of, text_with_unit
 from bonevalue.settings_tree import Node, Path, Source, dotted
 
 __all__ = ["Faults", "suggestion"]
@@ -73,9 +74,11 @@ class Faults:
                 continue  # follows from another fault
             # pydantic puts the branch of a union that it chose among the keys; ours are in parentheses.
             below = tuple(part for part in entry["loc"] if not (isinstance(part, str) and part.startswith("(")))
-            text = _message(entry["type"], entry["msg"], entry.get("ctx", {}))
+            fields = _fields_around(model, below)
+            key = str(below[-1]) if below else ""
+            text = _message(entry["type"], entry["msg"], entry.get("ctx", {}), fields.get(key))
             if entry["type"] == "extra_forbidden":
-                text += suggestion(str(below[-1]), _keys_around(model, below))
+                text += suggestion(key, fields.keys() - {key})
             if inside and below and below[0] in RoleSettings.shared:
                 self.add(below, text)
             else:
@@ -104,18 +107,18 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _keys_around(model: type[BaseModel] | None, path: Path) -> list[str]:
-    """The keys that could stand where the last one of a path does."""
+def _fields_around(model: type[BaseModel] | None, path: Path) -> dict[str, FieldInfo]:
+    """The fields among which the last key of a path stands."""
     if model is None:
-        return []
+        return {}
     if not issubclass(model, Section):
-        return list(model.model_fields) if len(path) == 1 else []
+        return dict(model.model_fields) if len(path) == 1 else {}
     kinds: list[type[Section]] = [model]
     for part in path[:-1]:
         if isinstance(part, str):
             info = keys_of(kinds).get(part)
             kinds = [] if info is None else sections_of(info.annotation)
-    return list(keys_of(kinds))
+    return keys_of(kinds)
 
 
 _MESSAGES = {
@@ -134,7 +137,8 @@ _MAPPINGS = {"model_type", "model_attributes_type", "dict_type", "dataclass_type
 _LISTS = {"tuple_type", "list_type", "set_type"}
 
 
-def _message(kind: str, text: str, context: dict[str, Any]) -> str:
+def _message(kind: str, text: str, context: dict[str, Any], info: FieldInfo | None) -> str:
+    show: Callable[[Any], str] = str if info is None else text_with_unit(info)
     if kind in ("too_short", "string_too_short") and context.get("min_length") != 1:
         kind = ""
     if kind in _MESSAGES:
@@ -144,9 +148,11 @@ def _message(kind: str, text: str, context: dict[str, Any]) -> str:
     if kind in _LISTS:
         return "must be a list"
     if kind == "greater_than_equal":
-        return f"must be at least {context['ge']}"
+        return f"must be at least {show(context['ge'])}"
     if kind == "less_than_equal":
-        return f"must be at most {context['le']}"
+        return f"must be at most {show(context['le'])}"
+    if kind == "greater_than":
+        return f"must be more than {show(context['gt'])}"
     if kind.startswith("bool_"):
         return "must be true or false"
     if kind in ("value_error", "assertion_error"):

@@ -67,6 +67,7 @@ __all__ = [
     "sections_of",
     "size_text",
     "sound_items",
+    "text_with_unit",
     "wrong",
 ]
 
@@ -109,6 +110,7 @@ class Section(BaseModel):
         properties, required, defaults = made["properties"], made.get("required", []), cls.written_defaults()
         for key, info in cls.key_fields().items():
             properties[key] = _as_written(properties[key], needed=key in required)
+            properties[key]["description"] = info.description
             if key in defaults:
                 properties[key]["default"] = defaults[key]
             if is_secret(info):
@@ -365,6 +367,12 @@ RateText = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{_RATE.pattern}$"}),
 ]
 """A :class:`Rate`; in the file ``20/s burst 256``."""
+
+
+def text_with_unit(info: FieldInfo) -> Callable[[Any], str]:
+    """What writes a value of a field as people read it: ``10m`` for a duration, ``16MiB`` for a size."""
+    readers = {getattr(entry, "func", None) for entry in info.metadata}
+    return duration_text if parse_duration in readers else size_text if parse_size in readers else str
 
 
 # -- addresses -------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -105,7 +105,7 @@ class Target:
 
     async def call_all(
         self, module: str, request: Any = None, *, timeout: float | None = None, keep_alive: bool = True
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """
         Call a module of every peer of the target at once; results come as they arrive, one a peer.
 
@@ -123,7 +123,7 @@ class Target:
         async for result in self._ask_all(ask):
             yield result
 
-    async def ping(self, *, timeout: float | None = None) -> AsyncIterator[Result]:
+    async def ping(self, *, timeout: float | None = None) -> AsyncGenerator[Result, None]:
         """Measure the way to every peer of the target; each response is a :class:`~bonevalue.peer.Ping`."""
 
         async def ask(peer: PeerEntry) -> Any:
@@ -171,7 +171,7 @@ class Target:
     def _timeout(self, timeout: float | None) -> float:
         return self._calling.default_timeout if timeout is None else timeout
 
-    async def _ask_all(self, ask: Callable[[PeerEntry], Coroutine[Any, Any, Any]]) -> AsyncIterator[Result]:
+    async def _ask_all(self, ask: Callable[[PeerEntry], Coroutine[Any, Any, Any]]) -> AsyncGenerator[Result, None]:
         tasks = {asyncio.ensure_future(ask(peer)): peer for peer in self.peers()}
         waiting = set(tasks)
         try:

@@ -185,7 +185,7 @@ class DiscoverySettings(RoleSettings):
     origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         default=(), description="Browser origins that may connect, besides the server's own."
     )
-    limits: Limits = Field(default_factory=Limits, description="Limits against abuse.")
+    limits: Limits = Field(default_factory=Limits, validate_default=True, description="Limits against abuse.")
 
     @field_validator("realm")
     @classmethod

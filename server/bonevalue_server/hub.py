@@ -27,7 +27,6 @@ from bonevalue.errors import (
     Denied,
     GoingAway,
     KeyRequired,
-    LoginRefused,
     LoginTimeout,
     RateLimited,
     Replaced,
@@ -72,6 +71,8 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 #: Close code of a planned stop (RFC 6455 registry, "Service Restart").
 SERVICE_RESTART = 1012
+#: Close codes for what has none of its own.
+_COME_BACK, _STAY_AWAY = 4003, 4501
 #: Within how many seconds clients come back after a planned stop, each at its own moment.
 _SPREAD = 15.0
 #: How many requests of one session wait for the database.
@@ -106,6 +107,11 @@ RULES: Mapping[type[Struct], Rule] = MappingProxyType(
 )
 
 _RELAYED = (signals.PeerRequest, signals.PeerResponse, signals.PeerCandidate)
+
+
+def _close_code(error: BoneValueError) -> int:
+    """The close code for an error; one that has none of its own tells whether to come back."""
+    return error.close or (_COME_BACK if error.retry else _STAY_AWAY)
 
 
 def _wall_clock() -> int:
@@ -208,21 +214,27 @@ class Hub:
         else:
             self._queue(session, signal)
 
-    def closed(self, session: Session, *, clean: bool) -> None:
+    def count(self, session: Session) -> None:
+        """A control frame came, which counts like a message."""
+        wait = session.messages.take(self._limits.messages, self._clock())
+        if wait and session.state is not State.CLOSED:
+            self._strike(session, RateLimited("too many frames", retry_after=wait), None)
+
+    def closed(self, session: Session, *, may_return: bool) -> None:
         """
         The socket is closed, or as good as closed.
 
         Args:
             session: whose.
-            clean: whether the client said that it goes; if not, it may be back in a moment.
+            may_return: whether its peer may be back in a moment, so that nobody need be told yet.
         """
         if session.state is State.CLOSED:
             return
         peer = self._forget(session)
-        if peer is not None and clean:
-            self._depart(peer)
-        elif peer is not None:
+        if peer is not None and may_return:
             self._presence.lose(peer, self._clock())
+        elif peer is not None:
+            self._depart(peer)
 
     def handle_timer(self) -> None:
         """Some time has passed; to be called several times a second."""
@@ -251,10 +263,16 @@ class Hub:
             self.deliver(session, Goodbye(GoingAway.code, after))
             self._forget(session)
             session.client.close(SERVICE_RESTART, GoingAway.code)
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_STOP_TIMEOUT)
-            for task in late:
-                task.cancel()
+        await self.idle(_STOP_TIMEOUT)
+        for task in self._tasks:
+            task.cancel()
+
+    async def idle(self, timeout: float) -> None:
+        """Wait until no request is under way, or the time is over."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while self._tasks and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
 
     # -- what the clients are told ---------------------------------------------------------------------------------
 
@@ -290,9 +308,8 @@ class Hub:
     def _end(self, session: Session, error: BoneValueError) -> None:
         """Close a socket for a reason; its peer may be back in a moment."""
         if session.state is not State.CLOSED:
-            self.closed(session, clean=False)
-            code = error.close or (Unavailable.close if error.retry else LoginRefused.close)
-            session.client.close(code, error.code)
+            self.closed(session, may_return=True)
+            session.client.close(_close_code(error), error.code)
 
     def _forget(self, session: Session) -> Peer | None:
         """The session is over; gives its peer, which is left without a session."""
@@ -369,7 +386,10 @@ class Hub:
                     await self._notify(account_id)
         except Exception:
             logger.exception("a request of type %s failed", signal.type)
-            self._refuse(session, Unavailable("the server failed; its log says how"), signal.ref)
+            failure = Unavailable("the server failed; its log says how")
+            self._refuse(session, failure, signal.ref)
+            if session.state is State.LOGGING_IN:
+                self._end(session, failure)
         else:
             if outcome.news is not None:
                 self._announcer.spread(outcome.news)
@@ -427,6 +447,7 @@ class Hub:
             peer.visible = visible
         session.state, session.account, session.peer = State.ONLINE, account, peer
         self._newcomers.discard(session)
+        session.client.logged_in()
         self.deliver(session, SetPeerId(peer.id, self._tickets.issue(account.id, peer.id)))
         self.deliver(session, IceServers(self._ice_servers))
         peers = list(self._presence.list_for(peer))
@@ -449,7 +470,7 @@ class Hub:
         old = peer.session
         if old is not None:
             self._forget(old)
-            old.client.close(Replaced.close or 0, Replaced.code)
+            old.client.close(_close_code(Replaced()), Replaced.code)
         self._presence.regain(peer, session)
 
     def _depart(self, peer: Peer) -> None:
@@ -479,5 +500,5 @@ class Hub:
                 continue
             if session is not None:
                 self._forget(session)
-                session.client.close(SessionEnded.close or 0, SessionEnded.code)
+                session.client.close(_close_code(SessionEnded()), SessionEnded.code)
             self._depart(peer)

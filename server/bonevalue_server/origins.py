@@ -49,6 +49,7 @@ class Headers(Protocol):
 
     def get_all(self, key: str, /) -> Sequence[str]:
         """All values of a header, in order."""
+        ...
 
 
 class Origins:

@@ -29,6 +29,7 @@ class Client(Protocol):
     @property
     def address(self) -> str:
         """The IP address that limits are counted for."""
+        ...
 
     def send(self, text: str) -> None:
         """Send a message; a client that does not read is closed, sooner or later."""
@@ -36,8 +37,11 @@ class Client(Protocol):
     def send_all(self, texts: Iterator[str]) -> None:
         """Send many messages, each made only when there is room for it, before whatever is sent later."""
 
+    def logged_in(self) -> None:
+        """The client is no stranger any more."""
+
     def close(self, code: int, reason: str) -> None:
-        """Close the socket once everything before is sent; :meth:`Hub.closed` is still called."""
+        """Close the socket, after what was sent before."""
 
 
 class State(Enum):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -83,6 +84,13 @@ async def running(address: Address, session: Session | None = None, **others: An
         await asyncio.wait([run.task], timeout=10)
         assert run.task.done()
         run.task.exception()
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
 
 
 # -- coming and going --------------------------------------------------------------------------------------------------
@@ -269,11 +277,11 @@ async def test_whoever_cancels_the_run_leaves_no_socket() -> None:
 
 
 async def test_closing_while_connecting_and_while_waiting(free_port: Callable[[], int]) -> None:
-    deaf = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)  # accepts, and never answers
-    async with deaf, running(parse_address(f"ws://127.0.0.1:{deaf.sockets[0].getsockname()[1]}")) as run:
-        await until(lambda: run.client.session.state is State.CONNECTING)
-        await run.client.close()
-        assert run.task.done() and run.task.exception() is None
+    with deaf_port() as port:
+        async with running(parse_address(f"ws://127.0.0.1:{port}")) as run:
+            await until(lambda: run.client.session.state is State.CONNECTING)
+            await run.client.close()
+            assert run.task.done() and run.task.exception() is None
     async with running(parse_address(f"ws://127.0.0.1:{free_port()}"), make_session(chance=0.9)) as run:
         await until(lambda: run.client.session.state is State.WAITING)
         await run.client.close()
@@ -434,7 +442,7 @@ def _http(status: HTTPStatus, **headers: str) -> Callable[[ServerConnection, Req
 async def test_an_http_answer_is_tried_again_when_it_says() -> None:
     refuse = _http(HTTPStatus.SERVICE_UNAVAILABLE, Retry_After="77", Content_Length="0")
     async with ScriptedServer(process_request=refuse) as server, running(server.address) as run:
-        await until(lambda: run.count(AttemptFailed) == 1)
+        await until(lambda: run.count(AttemptFailed) >= 1)
         failed = run.first(AttemptFailed)
         assert "HTTP 503" in failed.error.message and failed.retry_in == 77.0
 
@@ -443,7 +451,7 @@ async def test_a_redirect_is_not_followed() -> None:
     async with ScriptedServer() as other:
         away = _http(HTTPStatus.FOUND, Location=other.address.url, Content_Length="0")
         async with ScriptedServer(process_request=away) as server, running(server.address) as run:
-            await until(lambda: run.count(AttemptFailed) == 1)
+            await until(lambda: run.count(AttemptFailed) >= 1)
             assert "HTTP 302" in run.first(AttemptFailed).error.message
         assert other.scenes == []
 
@@ -456,16 +464,15 @@ async def test_something_else_that_answers_is_named_so() -> None:
 
     other = await asyncio.start_server(babble, "127.0.0.1", 0)
     async with other, running(parse_address(f"ws://127.0.0.1:{other.sockets[0].getsockname()[1]}")) as run:
-        await until(lambda: run.count(AttemptFailed) == 1)
+        await until(lambda: run.count(AttemptFailed) >= 1)
         assert "no WebSocket server" in run.first(AttemptFailed).error.message
 
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
-    deaf = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    address = parse_address(f"ws://127.0.0.1:{deaf.sockets[0].getsockname()[1]}")
-    async with deaf, running(address, open_timeout=0.1) as run:
-        await until(lambda: run.count(AttemptFailed) == 1)
-        assert "does not answer" in run.first(AttemptFailed).error.message
+    with deaf_port() as port:
+        async with running(parse_address(f"ws://127.0.0.1:{port}"), open_timeout=0.1) as run:
+            await until(lambda: run.count(AttemptFailed) >= 1)
+            assert "does not answer" in run.first(AttemptFailed).error.message
 
 
 async def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> None:

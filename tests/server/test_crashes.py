@@ -90,7 +90,7 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_acknowledged(tmp_path: Pa
     chance = random.Random(20)
     said: list[list[str]] = []
     for number in range(ROUNDS):
-        said += write_until_killed(f"sqlite:///{path}", f"r{number}", chance.randint(5, 400))
+        said += write_until_killed(f"sqlite:///{path}", f"r{number}", chance.randint(20, 150))
         with contextlib.closing(sqlite3.connect(path)) as database:
             check_invariants(database)
             check_acknowledged(database, said)

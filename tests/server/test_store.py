@@ -28,20 +28,10 @@ from bonevalue_server.ledger import LONGEST_CHAIN
 from bonevalue_server.records import Change, SecondRedemption
 from bonevalue_server.store import Store
 from tests.support import identity
-from tests.support.accounts import Person, befriend, claim, enrol, invite
+from tests.support.accounts import Clock, Person, befriend, claim, enrol, invite
 from tests.support.identity import MINUTE, NOW
 
 DAY = 24 * 60 * MINUTE
-
-
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> int:
-        return self.now
 
 
 @pytest.fixture

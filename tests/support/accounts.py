@@ -11,10 +11,20 @@ from bonevalue_server.records import Account, Redemption
 from bonevalue_server.store import Store
 from tests.support import identity
 
-__all__ = ["CHEAPEST", "Person", "befriend", "claim", "enrol", "invite"]
+__all__ = ["CHEAPEST", "Clock", "Person", "befriend", "claim", "enrol", "invite"]
 
 #: bcrypt's lowest work factor: what tests that only need some hash pay for it.
 CHEAPEST = 4
+
+
+class Clock:
+    """A store's clock: time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = identity.NOW
+
+    def __call__(self) -> int:
+        return self.now
 
 
 @dataclass(frozen=True)

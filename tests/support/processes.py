@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGTERM, Signals
 from typing import Any
 
 import yaml
@@ -56,7 +56,7 @@ PASSWORD = "plum-tart-and-a-violin"
 #: Seconds to wait for something that should take under one.
 PATIENCE = 30.0
 
-ECHO = '''\
+ECHO = """\
 from bonevalue import Module
 
 
@@ -65,7 +65,7 @@ class Echo(Module):
 
     async def handle(self, request, context):
         return {"text": "Not " + request["text"]}
-'''
+"""
 
 
 def free_port() -> int:
@@ -242,7 +242,9 @@ class Daemon:
                 ended = not self._reader.is_alive()
                 if ended or left <= 0:
                     why = "the process ended" if ended else f"{timeout} s passed"
-                    raise AssertionError(f"{why} without a line like {pattern!r}; it printed:\n" + "\n".join(self.lines))
+                    raise AssertionError(
+                        f"{why} without a line like {pattern!r}; it printed:\n" + "\n".join(self.lines)
+                    )
                 self._more.wait(min(left, 0.5))
 
     def wait(self, *, timeout: float = PATIENCE) -> int:
@@ -251,11 +253,11 @@ class Daemon:
         self._reader.join(timeout)
         return code
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = PATIENCE) -> int:
+    def stop(self, number: Signals = SIGTERM, *, timeout: float = PATIENCE) -> int:
         """Ask it to stop, wait until it has, and give its exit code."""
         if self.running:
             self.signal(number)

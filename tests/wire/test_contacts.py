@@ -480,11 +480,8 @@ def test_a_removal_voids_what_was_before_and_nothing_later(book: ContactBook, by
         assert verdict.pin is None
         assert_trusts(book)
     # Trust made anew works, also beside the old certificates.
-    for certificates in (
-        claimed(issued=NOW + 2 * MINUTE, token="new"),
-        (*before, pin(ALICE, BOB, "bob", NOW + 3 * MINUTE)),
-    ):
-        book.receive(entry("bob", BOB, *certificates), NOW + 20 * MINUTE)
+    for anew in (claimed(issued=NOW + 2 * MINUTE, token="new"), (*before, pin(ALICE, BOB, "bob", NOW + 3 * MINUTE))):
+        book.receive(entry("bob", BOB, *anew), NOW + 20 * MINUTE)
         assert_trusts(book, bob=BOB)
 
 
@@ -605,9 +602,11 @@ def test_a_book_holds_so_many_contacts(book: ContactBook, monkeypatch: pytest.Mo
 
 
 def test_nothing_is_signed_for_whoever_is_no_contact(book: ContactBook) -> None:
-    for make in (lambda: book.make_pin("bob"), lambda: book.make_remove("bob", NOW), lambda: book.make_pin("Us")):
+    for name in ("bob", "Us"):
         with pytest.raises(NotTrusted):
-            make()
+            book.make_pin(name)
+        with pytest.raises(NotTrusted):
+            book.make_remove(name, NOW)
 
 
 # -- any server ------------------------------------------------------------------------------------------------------
@@ -730,7 +729,12 @@ def test_the_server_takes_an_invite() -> None:
 def redemption_error(redeemed: SignedBlob, **changes: Any) -> type[BaseException] | None:
     """What the server says to a redeem of bob's for alice's invite."""
     invited = Invite.decode(invite(ALICE, TOKEN, "bob").blob)
-    wanted = {"invite": invited, "claimer_key": BOB.public, "username": "robert", "now_ms": NOW} | changes
+    wanted: dict[str, Any] = {
+        "invite": invited,
+        "claimer_key": BOB.public,
+        "username": "robert",
+        "now_ms": NOW,
+    } | changes
     try:
         check_redeem(redeemed.blob, redeemed.signatures, **wanted)
     except BoneValueError as error:
@@ -800,4 +804,4 @@ def test_the_server_takes_a_change_of_key() -> None:
 
 def test_a_seed_never_stands_in_a_certificate() -> None:
     for certificate in claimed():
-        assert seed("token", 16) not in certificate.blob
+        assert certificate.blob.find(seed("token", 16)) == -1

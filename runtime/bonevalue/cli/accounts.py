@@ -5,7 +5,6 @@ The commands about accounts: register and passwd over the network; `bv account` 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -53,7 +52,10 @@ def register(
     """
     Make an account on the discovery server that the settings name.
 
-    The password is asked for twice; left empty, one is made and shown. If the settings hold credentials of NAME, their password is taken, else that in BV_CREDENTIALS__PASSWORD. The password never leaves this machine.
+    The password is asked for twice; left empty, one is made and shown. If
+    the settings hold credentials of NAME, their password is taken, else
+    that in BV_CREDENTIALS__PASSWORD. The password never leaves this
+    machine.
     """
     username = username_of(name)
     settings = load_peer_to_be(file)
@@ -93,7 +95,9 @@ def passwd(
     """
     Change the password of the account in the settings file.
 
-    With the password the account gets a new key; whoever trusts it follows by itself. All its peers are logged out and need the new password in their settings, and tokens that nobody has claimed end.
+    With the password the account gets a new key; whoever trusts it follows
+    by itself. All its peers are logged out and need the new password in
+    their settings, and tokens that nobody has claimed end.
     """
     settings = load_peer(file)
     username = settings.credentials.username
@@ -159,7 +163,8 @@ def reset(
     """
     Set a new password for somebody who lost theirs, and end all trust of the account.
 
-    Nobody can prove that it is the same person: whoever trusted the account has to be given a new token. Its peers are logged out.
+    Nobody can prove that it is the same person: whoever trusted the account
+    has to be given a new token. Its peers are logged out.
     """
     username = username_of(name)
     settings = load_discovery(file)
@@ -184,7 +189,8 @@ def remove(name: Name, file: ConfigFile = DEFAULT_FILE, json: JsonLines = False)
 def hash_entry(
     name: Name,
     realm: Annotated[
-        str | None, typer.Option("--realm", metavar="HOST", help="Realm of the server; default is that of the settings.")
+        str | None,
+        typer.Option("--realm", metavar="HOST", help="Realm of the server; default is that of the settings."),
     ] = None,
     generate: Generate = False,
     password_file: PasswordFile = None,

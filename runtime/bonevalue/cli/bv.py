@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bonevalue.cli import accounts, calls, project, trust
+from bonevalue.cli import accounts, call, peers, project, trust
 from bonevalue.cli.options import DEFAULT_FILE, ConfigFile, JsonLines, Version
 
 __all__ = ["app"]
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (project, calls, accounts, trust):
+for group in (project, call, peers, accounts, trust):
     app.add_typer(group.app)
 
 
@@ -27,5 +27,7 @@ def bv(file: ConfigFile = DEFAULT_FILE, json: JsonLines = False, version: Versio
     """
     Look at, call and manage the peers of a discovery server.
 
-    A command that needs the network logs in with the credentials of the settings file, as an invisible peer: it may call, serves nothing, and nobody sees it.
+    A command that needs the network logs in with the credentials of the
+    settings file, as an invisible peer: it may call, serves nothing, and
+    nobody sees it.
     """

@@ -118,11 +118,7 @@ def _told_to_stop() -> asyncio.Future[None]:
 
 
 def _leave_anyway() -> None:
-    """
-    See to it that the process ends, whatever still runs when its time is over.
-
-    A blocking module runs in a thread, no thread can be cancelled, and the interpreter would wait for it at exit.
-    """
+    """See to it that the process ends when its time is over, whatever hangs: a module's ``stop``, or its thread."""
     last = threading.Timer(DRAIN + GRACE, os._exit, (0,))
     last.daemon = True
     last.start()

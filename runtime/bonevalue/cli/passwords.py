@@ -27,7 +27,11 @@ _TRIES = 3
 
 PasswordFile = Annotated[
     Path | None,
-    typer.Option("--password-file", metavar="PATH", help="Read the new password from the first line of a file; - is standard input."),
+    typer.Option(
+        "--password-file",
+        metavar="PATH",
+        help="Read the new password from the first line of a file; - is standard input.",
+    ),
 ]
 Generate = Annotated[bool, typer.Option("--generate", help="Make a new password and print it, this once.")]
 

@@ -26,7 +26,7 @@ __all__ = ["app"]
 
 app = typer.Typer()
 
-_SETTINGS = '''\
+_SETTINGS = """\
 # BoneValue. This file declares a discovery server and a peer; `bv-run bonevalue.yaml` runs both in one process.
 # Only its owner may read it: it holds a password. `bv config` shows every key, `bv check` tells what is wrong.
 
@@ -45,7 +45,7 @@ discovery:                              # this makes it a discovery server; leav
   accounts:                             # made at the first start
     - username: admin
       password: "{password}"
-'''
+"""
 
 _ECHO = '''\
 from bonevalue import Module
@@ -75,13 +75,15 @@ class CannotWrite(BoneValueError):
 
 @app.command(rich_help_panel=SET_UP, epilog="Example: bv init demo && cd demo && bv-run bonevalue.yaml")
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to; made if it does not exist.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it does not exist.")] = Path(),
     json: JsonLines = False,
 ) -> None:
     """
     Write a small working bonevalue.yaml and modules/echo.py.
 
-    Server and peer listen on this machine only; the password is random and stands in the file, which only you may read. Nothing is ever overwritten.
+    Server and peer listen on this machine only; the password is random and
+    stands in the file, which only you may read. Nothing is ever
+    overwritten.
     """
     password = generate()
     files = {
@@ -116,7 +118,9 @@ def check(file: ConfigFile = DEFAULT_FILE, json: JsonLines = False) -> None:
     """
     Validate everything offline: keys, imports, each module's own config, ICE URLs.
 
-    Every fault is one line with file, line and key on standard error, and the exit code is 2. Nothing is started; but modules are imported, and so their top-level code runs.
+    Every fault is one line with file, line and key on standard error, and
+    the exit code is 2. Nothing is started; but modules are imported, and so
+    their top-level code runs.
     """
     loaded = read_all(file)
     modules = [module.name for module in modules_of(loaded)]

@@ -1,5 +1,5 @@
 """
-What the commands print: text for people on standard output, JSON lines for programs, hints and faults on standard error.
+What the commands print: text for people or JSON lines on standard output, hints and faults on standard error.
 
 Texts that come from other peers pass :func:`plain` first, so that nobody remote writes to this terminal what it
 would act on.

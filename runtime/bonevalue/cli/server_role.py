@@ -7,9 +7,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Protocol
 
-from pydantic import BaseModel
-
 from bonevalue.errors import ConfigError
+from bonevalue.settings_fields import RoleSettings
 
 __all__ = ["DiscoveryServer", "admin", "discovery_server", "discovery_settings"]
 
@@ -35,13 +34,13 @@ def _load(module: str) -> Any:
         raise ConfigError("this installation has no discovery server (package bonevalue_server)") from error
 
 
-def discovery_settings() -> type[BaseModel]:
+def discovery_settings() -> type[RoleSettings]:
     """The model of the ``discovery:`` section."""
-    model: type[BaseModel] = _load("config").DiscoverySettings
+    model: type[RoleSettings] = _load("config").DiscoverySettings
     return model
 
 
-def discovery_server(settings: BaseModel) -> DiscoveryServer:
+def discovery_server(settings: RoleSettings) -> DiscoveryServer:
     """A server that has not started."""
     server: DiscoveryServer = _load("app").DiscoveryServer(settings)
     return server

@@ -14,6 +14,8 @@ from bonevalue.cli.joining import joined, run
 from bonevalue.cli.options import ACCOUNTS, DEFAULT_FILE, ConfigFile, JsonLines
 from bonevalue.cli.program import fault
 from bonevalue.cli.screen import emit, hint, plain, say, table
+from bonevalue.cli.settings import load_peer
+from bonevalue.config import PeerSettings
 from bonevalue.errors import BoneValueError
 from bonevalue.wire.keys import alias_of, fingerprint
 from bonevalue.wire.tokens import Token
@@ -114,10 +116,7 @@ async def _show(settings: PeerSettings, *, json: bool) -> None:
     table(
         [
             ("Us", mine, "this is you: what others compare"),
-            *(
-                (plain(each.name), each.fingerprint or "-", _state(each.name, each.problem))
-                for each in contacts
-            ),
+            *((plain(each.name), each.fingerprint or "-", _state(each.name, each.problem)) for each in contacts),
         ]
     )
 

@@ -308,7 +308,7 @@ class Introductions:
             raise NotTrusted(f"{name} is not a verified contact any more")
 
     def _check_session(self, key: bytes, session: bytes, now_ms: int) -> None:
-        while self._sessions and next(iter(self._sessions.values())) <= now_ms:
+        while self._sessions and next(iter(self._sessions.values())) < now_ms:
             (old_key, _), _ = self._sessions.popitem(last=False)
             self._sessions_of[old_key] -= 1
             if not self._sessions_of[old_key]:

@@ -1,0 +1,131 @@
+"""The commands that look at peers: peers, modules, ping."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from bonevalue.builtin import LINKS, MODULES
+from bonevalue.cli.joining import joined, run
+from bonevalue.cli.options import CALLS, DEFAULT_FILE, ConfigFile, JsonLines
+from bonevalue.cli.results import TargetName, Timeout, label, show_results
+from bonevalue.cli.screen import compact, emit, plain, say, table
+from bonevalue.cli.settings import load_peer
+from bonevalue.config import PeerSettings
+from bonevalue.target import OWN_ACCOUNT, Result
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=CALLS, epilog="Examples: bv peers\n\nbv peers --links --json")
+def peers(
+    links: Annotated[
+        bool, typer.Option("--links", help="Ask one's own daemons which links they have, instead.")
+    ] = False,
+    file: ConfigFile = DEFAULT_FILE,
+    json: JsonLines = False,
+) -> None:
+    """Show whom one may talk to: one's own account (Us) and every alias, each with its peers that are online."""
+    settings = load_peer(file)
+    run(_links(settings, json=json) if links else _peers(settings, json=json))
+
+
+async def _peers(settings: PeerSettings, *, json: bool) -> None:
+    async with joined(settings) as peer:
+        online: dict[str, list[str]] = {name: [] for name in peer.aliases}
+        for each in peer.peers():
+            online.setdefault(each.name, []).append(each.id)
+    for name, ids in online.items():
+        if json:
+            emit({"name": name, "peers": ids})
+    if not json:
+        table((plain(name), "  ".join(ids) or "nobody online") for name, ids in online.items())
+
+
+async def _links(settings: PeerSettings, *, json: bool) -> None:
+    async with joined(settings) as peer:
+        results = [result async for result in peer.get(OWN_ACCOUNT).call_all(LINKS, keep_alive=False)]
+    for result in results:
+        if result.error is None:  # the link of this command itself is not worth a line
+            result.response[:] = [link for link in result.response if link["peer"]["id"] != peer.id]
+    show_results(results, OWN_ACCOUNT, json=_as_links if json else None, text=_show_links)
+
+
+def _as_links(response: Any) -> dict[str, Any]:
+    return {"links": response}
+
+
+def _show_links(result: Result) -> None:
+    say(label(result.peer), "" if result.response else "  no links")
+    table((_link_row(link) for link in result.response), indent="  ")
+
+
+def _link_row(link: dict[str, Any]) -> tuple[str, ...]:
+    other, path, trip = link["peer"], link["path"], link["roundTrip"]
+    return (
+        f"{plain(other['name'])} {other['id']}",
+        "outgoing" if link["dialled"] else "incoming",
+        plain(link["state"]),
+        f"{path['local']}/{path['remote']}" if path else "no path",
+        "-" if trip is None else f"{trip * 1000:.1f} ms",
+        f"{link['calls']} calls",
+    )
+
+
+@app.command(rich_help_panel=CALLS, epilog="Examples: bv modules Us\n\nbv modules bob --json")
+def modules(
+    target: TargetName, timeout: Timeout = None, file: ConfigFile = DEFAULT_FILE, json: JsonLines = False
+) -> None:
+    """Show what each peer of a target serves to you: name, description, JSON Schemas of request and response."""
+    run(_modules(load_peer(file), target, timeout=timeout, json=json))
+
+
+async def _modules(settings: PeerSettings, target: str, *, timeout: float | None, json: bool) -> None:
+    async with joined(settings) as peer:
+        called = peer.get(target).call_all(MODULES, timeout=timeout, keep_alive=False)
+        results = [result async for result in called]
+    show_results(results, target, json=_as_modules if json else None, text=_show_modules)
+
+
+def _as_modules(response: Any) -> dict[str, Any]:
+    return {"modules": response}
+
+
+def _show_modules(result: Result) -> None:
+    # The platform's own are the same everywhere; --json has them, too.
+    own = [module for module in result.response if not module["name"].startswith("bv.")]
+    say(label(result.peer), "" if own else "  serves nothing to you")
+    for module in own:
+        summary = module["doc"].partition("\n")[0]
+        say("  ", (plain(module["name"]), "bold"), f"  {plain(summary)}")
+        for what in ("request", "response"):
+            if module[what] is not None:
+                say(f"    {what}: {compact(module[what])}")
+
+
+@app.command(rich_help_panel=CALLS, epilog="Examples: bv ping '*'\n\nbv ping bob --timeout 5s --json")
+def ping(target: TargetName, timeout: Timeout = None, file: ConfigFile = DEFAULT_FILE, json: JsonLines = False) -> None:
+    """Measure the way to each peer of a target: round trip, and the path (host, srflx, prflx, relay) of both ends."""
+    run(_ping(load_peer(file), target, timeout=timeout, json=json))
+
+
+async def _ping(settings: PeerSettings, target: str, *, timeout: float | None, json: bool) -> None:
+    async with joined(settings) as peer:
+        results = [result async for result in peer.get(target).ping(timeout=timeout)]
+    show_results(results, target, json=_as_ping if json else None, text=_show_ping)
+
+
+def _as_ping(response: Any) -> dict[str, Any]:
+    path = response.path
+    return {
+        "roundTrip": response.round_trip,
+        "path": None if path is None else {"local": path.local, "remote": path.remote},
+    }
+
+
+def _show_ping(result: Result) -> None:
+    path = f"{result.response.path.local} to {result.response.path.remote}" if result.response.path else "unknown path"
+    say(label(result.peer), f"  {result.response.round_trip * 1000:.1f} ms  {path}")

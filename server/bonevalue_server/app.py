@@ -1,0 +1,218 @@
+"""
+The discovery server as a whole: builds and wires all parts, starts and stops them.
+
+It leaves signals and logging to the program it runs in, so that it can live beside a peer in one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, AsyncExitStack
+
+import uvicorn
+
+from bonevalue.errors import BoneValueError, ConfigError, Unavailable
+from bonevalue.settings_fields import Endpoint
+from bonevalue_server.auth import Auth
+from bonevalue_server.config import DiscoverySettings
+from bonevalue_server.directory import Directory
+from bonevalue_server.doorman import Doorman
+from bonevalue_server.enrolment import create_missing
+from bonevalue_server.gateway import Connection, Gateway
+from bonevalue_server.hub import Hub
+from bonevalue_server.origins import Origins
+from bonevalue_server.pages import make_pages
+from bonevalue_server.store import Store
+
+__all__ = ["DiscoveryServer"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at what is due, and between two looks at what other processes changed.
+_SWEEP_INTERVAL = 0.25
+_POLL_INTERVAL = 2.0
+#: Seconds that clients have to close their sockets when the server stops.
+_GOODBYE_TIME = 2.0
+_BACKLOG = 2048
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Signals are for the program that we run in."""
+        return contextlib.nullcontext()
+
+
+class DiscoveryServer:
+    """
+    A discovery server.
+
+    Args:
+        settings: the section ``discovery:``.
+        hub_type: the hub; tests of clients put a dishonest one in its place.
+    """
+
+    def __init__(self, settings: DiscoverySettings, *, hub_type: type[Hub] = Hub) -> None:
+        self._settings = settings
+        self._hub_type = hub_type
+        self._parts: AsyncExitStack | None = None
+        self._port = 0
+        self.hub: Hub | None = None
+        """The hub, while the server runs."""
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once it is started."""
+        return self._port
+
+    async def start(self) -> None:
+        """
+        Open the database, make the accounts that are missing, and listen.
+
+        Raises:
+            ConfigError: the settings do not fit the database or the certificate.
+            Unavailable: the port is taken, or the database is locked.
+        """
+        async with AsyncExitStack() as parts:
+            listener = parts.enter_context(_bind(self._settings.listen))
+            await self._start(listener, parts)
+            self._port = listener.getsockname()[1]
+            self._parts = parts.pop_all()
+        logger.info("discovery server listens on %s, realm %s", self._endpoint, self._settings.realm)
+
+    async def stop(self) -> None:
+        """Say goodbye to all clients and close everything; idempotent."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.aclose()
+            self.hub = None
+            logger.info("discovery server on %s has stopped", self._endpoint)
+
+    @property
+    def _endpoint(self) -> Endpoint:
+        return Endpoint(self._settings.listen.host, self._port)
+
+    async def _start(self, listener: socket.socket, parts: AsyncExitStack) -> None:
+        """Start part after part; ``parts`` knows how to stop them in the reverse order."""
+        settings, limits = self._settings, self._settings.limits
+        store = await Store.open(
+            settings.database.get_secret_value(),
+            realm=settings.realm,
+            max_tokens=limits.tokens,
+            max_trusted=limits.trusted,
+        )
+        parts.push_async_callback(store.close)
+        for username in await create_missing(store, settings.accounts, realm=settings.realm):
+            logger.info("made the account %s", username)
+        directory = Directory(store)
+        auth = Auth(directory, realm=settings.realm, limits=limits)
+        parts.push_async_callback(auth.close)
+        hub = self._hub_type(store, auth, directory, settings=settings)
+        origins = Origins(allowed=settings.origins, trusted_proxies=settings.trusted_proxies)
+        doorman = Doorman(limits, origins, time.monotonic())
+        gateway = Gateway(hub, doorman, limits=limits, clock=time.monotonic)
+
+        async def say_goodbye() -> None:
+            doorman.is_closing = True
+            await hub.stop()
+            await gateway.close(_GOODBYE_TIME)
+
+        def health() -> dict[str, str]:
+            database = "ok" if hub.is_database_well else "unavailable"
+            return {"status": "stopping" if doorman.is_closing else "ok", "database": database}
+
+        parts.push_async_callback(await self._serve(listener, gateway, health))
+        parts.push_async_callback(say_goodbye)
+        for work, interval in ((_as_async(gateway.sweep), _SWEEP_INTERVAL), (hub.poll, _POLL_INTERVAL)):
+            parts.push_async_callback(_cancel, asyncio.create_task(_repeat(work, interval)))
+        self.hub = hub
+
+    async def _serve(
+        self, listener: socket.socket, gateway: Gateway, health: Callable[[], dict[str, str]]
+    ) -> Callable[[], Awaitable[None]]:
+        """Have uvicorn serve on a socket; gives what stops it."""
+        config = uvicorn.Config(
+            make_pages(realm=self._settings.realm, health=health),
+            http=gateway.door,  # type: ignore[arg-type]
+            ws=Connection,
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=2,
+            ssl_certfile=None if self._settings.tls is None else self._settings.tls.cert_file,
+            ssl_keyfile=None if self._settings.tls is None else self._settings.tls.key_file,
+        )
+        try:
+            config.load()
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise ConfigError(f"discovery.tls: certificate and key cannot be used: {error}") from error
+        server = _HttpServer(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.001)
+        if task.done():
+            await task
+
+        async def stop() -> None:
+            server.should_exit = True
+            await task
+
+        return stop
+
+
+def _bind(endpoint: Endpoint) -> socket.socket:
+    """A socket bound to an endpoint, not yet listening."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {endpoint}: {error.strerror or error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # `[::]` means every address of this machine, whatever the system's default.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(endpoint.host != "::"))
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise Unavailable(f"cannot listen on {endpoint}: {error.strerror or error}") from error
+    return listener
+
+
+def _as_async(work: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        work()
+
+    return run
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], interval: float) -> None:
+    """Do something again and again; a fault of ours in it is logged and not the end of it."""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await work()
+        except BoneValueError as error:
+            logger.warning("%s", error.message)
+        except Exception:
+            logger.exception("a periodic task failed")
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
