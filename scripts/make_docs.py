@@ -24,15 +24,13 @@ from bonevalue.errors import ERRORS, BoneValueError
 from bonevalue.settings_fields import (
     Endpoint,
     IceServerEntry,
-    Rate,
     RoleSettings,
     Section,
     is_secret,
-    parse_duration,
-    parse_size,
     sections_of,
     text_with_unit,
 )
+from bonevalue.settings_units import Rate, parse_duration, parse_size
 from bonevalue_server.config import AccountEntry, DiscoverySettings
 
 DOCS = Path(__file__).parents[1] / "docs"

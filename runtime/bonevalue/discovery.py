@@ -46,6 +46,8 @@ __all__ = ["Address", "DiscoveryClient", "parse_address", "register_account", "t
 PING_INTERVAL = PING_TIMEOUT = 20.0
 #: Seconds for the closing handshake; with the pings, a dead connection is noticed within 45 s.
 CLOSE_TIMEOUT = 3.0
+#: Seconds for one message to go; a ping would wait behind it, so that pings alone do not notice a dead connection.
+SEND_TIMEOUT = 40.0
 #: How a socket is closed that we gave up but will replace: not a log-off, so that nobody is told of it meanwhile.
 GIVEN_UP, LOGGED_OFF = 1002, 1000
 
@@ -137,7 +139,7 @@ def _why(error: Exception) -> str:
             # A host with several addresses gives one error without a number, which quotes those of all addresses.
             numbers = [error.errno] if error.errno else map(int, re.findall(r"\[Errno (\d+)\]", str(error)))
             reasons = dict.fromkeys(os.strerror(number).lower() for number in numbers)
-            return ", ".join(reasons) or plain(str(error))
+            return ", ".join(reasons) or plain(str(error)) or "it broke the connection off"
     return plain(str(error)) or type(error).__name__
 
 
@@ -397,7 +399,10 @@ class DiscoveryClient:
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
             try:
-                await websocket.close(LOGGED_OFF if self.session.state is State.CLOSED else GIVEN_UP)
+                async with asyncio.timeout(CLOSE_TIMEOUT):  # its own does not count if the server reads nothing
+                    await websocket.close(LOGGED_OFF if self.session.state is State.CLOSED else GIVEN_UP)
+            except TimeoutError:
+                pass
             finally:
                 websocket.transport.abort()
         if not connection.cancelled():
@@ -421,10 +426,14 @@ class DiscoveryClient:
             while True:
                 self._outgoing.clear()
                 for text in self.session.data_to_send(time.monotonic()):
-                    await websocket.send(text)
+                    async with asyncio.timeout(SEND_TIMEOUT):
+                        await websocket.send(text)
                 await _set_before(self._outgoing, self.session.send_timer())
         except ConnectionClosed:
             pass  # the reader tells the session
+        except TimeoutError:
+            logger.debug("the discovery server has read nothing for %g s", SEND_TIMEOUT)
+            websocket.transport.abort()
 
 
 async def _set_before(event: asyncio.Event, moment: float | None) -> bool:

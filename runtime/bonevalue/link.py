@@ -118,7 +118,7 @@ class Link(Protocol):
 
     @property
     def buffered(self) -> int:
-        """Bytes handed over and not yet sent."""
+        """Bytes handed over and not yet acknowledged by the remote engine."""
         ...
 
     @property
@@ -220,9 +220,8 @@ class LinkBase(ABC):
     """
     The part of a link that is the same in every engine.
 
-    An engine calls `_receive`, `_drained` and `_end`, and fills in `_transmit`, `_release`, `buffered` and `flush`.
-    Messages wait in a queue until `on_message` is set, and are delivered in turns of their own, so that setting a
-    handler never runs it.
+    An engine calls `_receive`, `_acknowledged` and `_end`, and fills in `_transmit` and `_release`. Messages wait in a
+    queue until `on_message` is set, and are then delivered in a turn of their own: setting a handler never runs it.
     """
 
     def __init__(self) -> None:
@@ -230,6 +229,10 @@ class LinkBase(ABC):
         self._on_message: Callable[[bytes], None] | None = None
         self._on_closed: Callable[[str], None] | None = None
         self.on_drained: Callable[[], None] = _ignore
+        self.low_water = LOW_WATER
+        self._buffered = 0
+        self._high = False
+        self._flushing: list[asyncio.Future[None]] = []
         self._early: deque[bytes] = deque()
         self._early_bytes = 0
         self._reason: CloseReason | None = None
@@ -269,6 +272,21 @@ class LinkBase(ABC):
         if not 0 < len(message) <= MAX_SENT:
             raise LocalProtocolError(f"a message of {len(message)} bytes; 1 to {MAX_SENT} are allowed")
         self._transmit(message)
+        self._buffered += len(message)
+        self._high = self._high or self._buffered > self.low_water
+
+    @property
+    def buffered(self) -> int:
+        """Bytes handed over and not yet acknowledged by the remote engine."""
+        return self._buffered
+
+    async def flush(self, timeout: float) -> bool:
+        """Wait until the remote engine has acknowledged all that was sent."""
+        if self._reason is None and self._buffered:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._flushing.append(waiter)
+            await asyncio.wait({waiter}, timeout=timeout)
+        return self._reason is None and not self._buffered
 
     def close(self) -> None:
         """End the link at once."""
@@ -311,10 +329,22 @@ class LinkBase(ABC):
         self._early.clear()
         self._early_bytes = 0
 
-    def _drained(self) -> None:
-        """Not much waits to be sent any more."""
-        if self._reason is None:
+    def _acknowledged(self, size: int) -> None:
+        """The remote engine has so many more bytes of what was handed over."""
+        if self._reason is not None:
+            return
+        self._buffered -= size
+        if self._high and self._buffered <= self.low_water:
+            self._high = False
             self._call(self.on_drained)
+        if self._flushing and not self._buffered:
+            self._end_flushing()
+
+    def _end_flushing(self) -> None:
+        for waiter in self._flushing:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._flushing.clear()
 
     def _end(self, reason: CloseReason) -> None:
         """The link has ended; only the first reason counts. What came before the remote peer's end is delivered."""
@@ -323,7 +353,9 @@ class LinkBase(ABC):
         self._reason = reason
         if reason not in (CloseReason.REMOTE, CloseReason.LOST):
             self._forget_early()
+        self._buffered = 0
         self._release()
+        self._end_flushing()
         if self._on_closed is not None:
             self._loop.call_soon(self._tell_closed)
 

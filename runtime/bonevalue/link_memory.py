@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from bonevalue.errors import ConnectFailed, LocalProtocolError, RemoteProtocolError
-from bonevalue.link import LOW_WATER, MAX_SENT, CloseReason, IceConfig, LinkBase, PathInfo
+from bonevalue.link import MAX_SENT, CloseReason, IceConfig, LinkBase, PathInfo
 from bonevalue.sdp import read_candidate, read_description
 
 __all__ = ["MemoryConnection", "MemoryEngine", "MemoryLink", "MemoryNetwork", "memory_pair"]
@@ -114,10 +114,8 @@ class MemoryLink(LinkBase):
 
     def __init__(self, network: MemoryNetwork) -> None:
         super().__init__()
-        self.low_water = LOW_WATER
         self._network = network
         self._peer: MemoryLink | None = None
-        self._buffered = 0
         #: Messages not yet sent, then messages under way: each with the moment at which its wait is over.
         self._waiting: deque[tuple[float, bytes]] = deque()
         self._flying: deque[tuple[float, bytes]] = deque()
@@ -125,29 +123,11 @@ class MemoryLink(LinkBase):
         self._last_arrival = 0.0
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
-        self._flushed: list[asyncio.Future[bool]] = []
         network.links.add(self)
 
     def join(self, peer: MemoryLink) -> None:
         """Make the two ends one link."""
         self._peer, peer._peer = peer, self
-
-    @property
-    def buffered(self) -> int:
-        """Bytes handed over and not yet sent."""
-        return self._buffered
-
-    async def flush(self, timeout: float) -> bool:
-        """Wait until all that was sent has arrived."""
-        if self.closed or not (self._waiting or self._flying):
-            return not self.closed
-        flushed: asyncio.Future[bool] = self._loop.create_future()
-        self._flushed.append(flushed)
-        try:
-            async with asyncio.timeout(timeout):
-                return await flushed
-        except TimeoutError:
-            return False
 
     def lose(self) -> None:
         """End both ends at once, as if the path had broken and both had noticed."""
@@ -164,7 +144,6 @@ class MemoryLink(LinkBase):
         rate = self._network.rate
         leave = max(self._loop.time(), self._last_leave) + (len(message) / rate if rate else 0.0)
         self._last_leave = leave
-        self._buffered += len(message)
         self._waiting.append((leave, message))
         self._arm()
 
@@ -186,32 +165,17 @@ class MemoryLink(LinkBase):
             return
         # A timer may fire a little early: what is due within the clock's resolution is due.
         now = self._loop.time() + 1e-6
-        self._leave(now)
+        while self._waiting and self._waiting[0][0] <= now:
+            leave, message = self._waiting.popleft()
+            late = self._network.retransmit if next(self._network.losses, False) else 0.0
+            self._last_arrival = max(self._last_arrival, leave + self._network.delay + late)
+            self._flying.append((self._last_arrival, message))
         while self._flying and self._flying[0][0] <= now:
             message = self._flying.popleft()[1]
             if self._peer is not None:
                 self._peer._receive(message)
+            self._acknowledged(len(message))
         self._arm()
-        if not (self._waiting or self._flying):
-            self._settle_flushed(True)
-
-    def _leave(self, now: float) -> None:
-        before = self._buffered
-        network = self._network
-        while self._waiting and self._waiting[0][0] <= now:
-            leave, message = self._waiting.popleft()
-            self._buffered -= len(message)
-            late = network.retransmit if next(network.losses, False) else 0.0
-            self._last_arrival = max(self._last_arrival, leave + network.delay + late)
-            self._flying.append((self._last_arrival, message))
-        if before > self.low_water >= self._buffered:
-            self._drained()
-
-    def _settle_flushed(self, arrived: bool) -> None:
-        for flushed in self._flushed:
-            if not flushed.done():
-                flushed.set_result(arrived)
-        self._flushed.clear()
 
     def _release(self) -> None:
         if self._timer is not None:
@@ -220,8 +184,6 @@ class MemoryLink(LinkBase):
         self._network.links.discard(self)
         self._waiting.clear()
         self._flying.clear()
-        self._buffered = 0
-        self._settle_flushed(False)
         peer, self._peer = self._peer, None
         if peer is not None and self.closed != CloseReason.LOST and not self._network.silent:
             self._loop.call_later(self._network.delay, peer._end, CloseReason.REMOTE)

@@ -33,7 +33,6 @@ from aiortc.sdp import candidate_from_sdp
 
 from bonevalue.errors import ConnectFailed, LinkLost, LocalProtocolError, RemoteProtocolError
 from bonevalue.link import (
-    LOW_WATER,
     MAX_RECEIVED,
     MAX_SENT,
     MAX_UNDELIVERED,
@@ -108,49 +107,25 @@ class RtcLink(LinkBase):
         super().__init__()
         self.channel = peer_connection.createDataChannel(LABEL, protocol=PROTOCOL, negotiated=True, id=STREAM)
         self.sctp: RTCSctpTransport = self.channel.transport
-        self.low_water = LOW_WATER
         self._release_connection = release
         self._guard = Guard(
             self.sctp,
             stream=STREAM,
             max_held=MAX_UNDELIVERED,
+            on_acknowledged=self._acknowledged,
             on_breach=self._breached,
             on_abuse=self._abused,
             on_lost=self.noticed,
         )
         self._pump: asyncio.Future[None] | None = None
         self.channel.on("message", _quietly(self._receive))
-        self.channel.on("bufferedamountlow", _quietly(self._drained))
         self.channel.on("close", _quietly(self.noticed))
         self.sctp.transport.on("statechange", _quietly(self._dtls_changed))
-
-    @property
-    def low_water(self) -> int:
-        """Bytes; see `on_drained`."""
-        return self.channel.bufferedAmountLowThreshold
-
-    @low_water.setter
-    def low_water(self, low_water: int) -> None:
-        self.channel.bufferedAmountLowThreshold = low_water
-
-    @property
-    def buffered(self) -> int:
-        """Bytes handed over and not yet sent."""
-        return self.channel.bufferedAmount
 
     @property
     def pump(self) -> asyncio.Future[None] | None:
         """The task that reads what comes, once the channel was open."""
         return self._pump
-
-    async def flush(self, timeout: float) -> bool:
-        """Wait until the remote engine has acknowledged all that was sent."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._guard.wait_settled()
-        except TimeoutError:
-            return False
-        return self.closed is None
 
     def open(self) -> None:
         """The channel is open."""

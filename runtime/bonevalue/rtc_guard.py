@@ -30,6 +30,7 @@ import aioice.ice
 from aiortc import RTCDtlsTransport, RTCIceTransport, RTCSctpTransport
 from aiortc import rtcsctptransport as sctp_module
 from aiortc.rtcsctptransport import SCTP_DATA_UNORDERED, WEBRTC_BINARY, Chunk, DataChunk, ForwardTsnChunk, SackChunk
+from aiortc.utils import uint32_gte
 
 from bonevalue.errors import ConfigError
 
@@ -70,8 +71,7 @@ _METHODS = {
 }
 _ATTRIBUTES: dict[type, set[str]] = {
     RTCSctpTransport: {
-        *("_advertised_rwnd", "_inbound_streams", "_sack_misordered"),
-        *("_data_channel_queue", "_outbound_queue", "_sent_queue"),
+        *("_advertised_rwnd", "_inbound_streams", "_sack_misordered", "_sent_queue"),
     },
     RTCDtlsTransport: {"_task"},
     RTCIceTransport: {"_connection"},
@@ -164,6 +164,7 @@ class Guard:
         sctp: the association, not yet started.
         stream: the only stream that may carry anything.
         max_held: bytes that may be held before a message is whole or in its turn.
+        on_acknowledged: called with the number of bytes that the peer has acknowledged anew.
         on_breach: called with what happened when the peer breaks the rules; nothing is taken from it afterwards.
         on_abuse: called with what happened when the peer makes this side hold too much; the same.
         on_lost: called when a packet cannot be sent because there is no path any more.
@@ -175,19 +176,20 @@ class Guard:
         *,
         stream: int,
         max_held: int,
+        on_acknowledged: Callable[[int], None],
         on_breach: Callable[[str], None],
         on_abuse: Callable[[str], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._sctp = sctp
         self._stream = stream
+        self._on_acknowledged = on_acknowledged
         self._on_breach = on_breach
         self._on_abuse = on_abuse
         self._on_lost = on_lost
         self._window = sctp._advertised_rwnd
         self._least_window = sctp._advertised_rwnd - max_held
         self._shut = False
-        self._settled: list[asyncio.Future[None]] = []
         self._receive_chunk = sctp._receive_chunk
         self._send_chunk = sctp._send_chunk
         _replace(sctp, _receive_chunk=self._receive, _send_chunk=self._send)
@@ -197,29 +199,9 @@ class Guard:
         """Bytes received that are not yet part of a whole message in its turn."""
         return self._window - self._sctp._advertised_rwnd
 
-    @property
-    def settled(self) -> bool:
-        """Whether the peer has acknowledged all that was sent."""
-        sctp = self._sctp
-        return not (sctp._sent_queue or sctp._outbound_queue or sctp._data_channel_queue)
-
-    async def wait_settled(self) -> None:
-        """Wait until `settled`, or until `shut`."""
-        if not self._shut and not self.settled:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._settled.append(waiter)
-            await waiter
-
     def shut(self) -> None:
         """Take nothing more from the peer."""
         self._shut = True
-        self._tell_settled()
-
-    def _tell_settled(self) -> None:
-        for waiter in self._settled:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._settled.clear()
 
     async def _send(self, chunk: Chunk) -> None:
         # Most of aiortc's callers are tasks that nobody waits for: what is raised here would end up as "exception
@@ -242,13 +224,22 @@ class Guard:
         elif isinstance(chunk, SackChunk):
             # What is acknowledged must have been sent. aiortc counts through each range, 65 536 steps for 4 bytes.
             if sum(last - first + 1 for first, last in chunk.gaps) <= len(self._sctp._sent_queue):
+                acknowledged = self._newly_acknowledged(chunk)
                 await self._receive_chunk(chunk)
-                if self._settled and self.settled:
-                    self._tell_settled()
+                if acknowledged:
+                    self._on_acknowledged(acknowledged)
         elif isinstance(chunk, ForwardTsnChunk):
             self._stop(self._on_breach, "part of a reliable channel was left out")
         else:
             await self._receive_chunk(chunk)
+
+    def _newly_acknowledged(self, chunk: SackChunk) -> int:
+        total = 0
+        for sent in self._sctp._sent_queue:
+            if not uint32_gte(chunk.cumulative_tsn, sent.tsn):
+                break
+            total += len(sent.user_data)
+        return total
 
     def _breach(self, chunk: DataChunk) -> str | None:
         if chunk.stream_id != self._stream:
@@ -269,5 +260,5 @@ class Guard:
             self._stop(self._on_abuse, f"more than {MAX_CHUNKS} pieces of unfinished messages")
 
     def _stop(self, tell: Callable[[str], None], what: str) -> None:
-        self.shut()
+        self._shut = True
         tell(what)

@@ -185,7 +185,9 @@ def _adapter(annotation: Any, name: str) -> _Annotation | None:
         raise ConfigError(f"{name}: {annotation!r} is not a type that a request or response can have") from error
 
 
-def _schema(annotation: _Annotation | None, mode: typing.Literal["validation", "serialization"] = "validation") -> Any:
+def _schema(
+    annotation: _Annotation | None, mode: typing.Literal["validation", "serialization"] = "validation"
+) -> dict[str, Any] | None:
     if annotation is None:
         return None
     adapter, is_bytes = annotation

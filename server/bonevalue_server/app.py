@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import ssl
@@ -162,7 +163,10 @@ class DiscoveryServer:
         while not server.started and not task.done():
             await asyncio.sleep(0.001)
         if task.done():
-            await task
+            try:
+                await task
+            except OSError as error:
+                raise _not_listening(self._settings.listen, error) from error
 
         async def stop() -> None:
             server.should_exit = True
@@ -179,7 +183,7 @@ def _bind(endpoint: Endpoint) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise Unavailable(f"cannot listen on {endpoint}: {error.strerror or error}") from error
+        raise _not_listening(endpoint, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -189,8 +193,14 @@ def _bind(endpoint: Endpoint) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise Unavailable(f"cannot listen on {endpoint}: {error.strerror or error}") from error
+        raise _not_listening(endpoint, error) from error
     return listener
+
+
+def _not_listening(endpoint: Endpoint, error: OSError) -> Unavailable:
+    is_taken = error.errno == errno.EADDRINUSE
+    reason = "the port is taken by another program" if is_taken else error.strerror or str(error)
+    return Unavailable(f"discovery.listen: cannot listen on {endpoint}: {reason}")
 
 
 def _as_async(work: Callable[[], None]) -> Callable[[], Awaitable[None]]:

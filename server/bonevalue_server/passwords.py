@@ -24,7 +24,7 @@ COST = 12
 
 Result = TypeVar("Result")
 
-_HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}\Z")
+_HASH = re.compile(r"\$2[aby]\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{53}\Z")
 #: Salt and hash of nothing; what a login is compared with when there is nothing to compare with.
 _NOTHING = "abcdefghijklmnopqrstuu" + "bonevalue.no.such.account.00000"
 _NO_LOGIN = "A" * 43

@@ -60,7 +60,12 @@ async def test_calls_in_one_turn_of_the_loop_share_messages(meeting: Meeting) ->
     meeting.serve("Echo", echo)
     sent: list[bytes] = []
     send = meeting.ends.ours.send
-    meeting.ends.ours.send = lambda message: (sent.append(message), send(message))[1]  # type: ignore[method-assign]
+
+    def record(message: bytes) -> None:
+        sent.append(message)
+        send(message)
+
+    meeting.ends.ours.send = record  # type: ignore[method-assign]
     await asyncio.gather(*(meeting.ours.call("Echo", number, 5) for number in range(100)))
     requests = [frame for message in sent for frame in frames.decode(message)]
     assert len(requests) >= 100 and len(sent) <= 5

@@ -1,117 +1,26 @@
-"""The loader of the settings file: YAML, marks, environment, interpolation, secrets, and the report of faults."""
+"""The loader of the settings file: roles, secrets, the report of faults, and that no text at all makes it fail."""
 
 from __future__ import annotations
 
 import json
 import os
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from bonevalue import settings_file
-from bonevalue.config import ModuleEntry, PeerSettings
-from bonevalue.errors import ConfigError, Fault
-from bonevalue.settings_fields import Rate, duration_text, parse_duration, parse_size, size_text
-from bonevalue.settings_tree import MAX_NODES, Node, Source, node_of, parse
+from bonevalue.config import PeerSettings
+from bonevalue.errors import ConfigError
 from bonevalue_server.config import DiscoverySettings
 from tests.support.settings import PEER, ROLES, faults_of, load, peer_of, write
 
 SECRET = "Xyzzy-plugh-4711"
-
-
-# -- YAML ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "report"),
-    [
-        ("", "bonevalue.yaml: is empty"),
-        ("# nothing\n", "bonevalue.yaml: is empty"),
-        ("just words", "bonevalue.yaml:1: must be a mapping of keys to values"),
-        ("- a\n- b\n", "bonevalue.yaml:1: must be a mapping of keys to values"),
-        ("server: [1, 2\n", "bonevalue.yaml:2: is no YAML: expected ',' or ']', but got '<stream end>'"),
-        ("a: b\n---\nc: d\n", "bonevalue.yaml:2: holds more than one YAML document"),
-        ("a: 1\n? [x]\n: 2\n", "bonevalue.yaml:2: a key must be a word"),
-        ("a: *nobody\n", "bonevalue.yaml:1: no such anchor: quote a value that begins with *"),
-        ("a: &x [*x]\n", "bonevalue.yaml:1: no such anchor: quote a value that begins with *"),
-        ("a: !!python/object:os.system x\n", "bonevalue.yaml:1: tags are not taken: quote a value that begins with !"),
-        ("a: !secret!word\n", "bonevalue.yaml:1: is no YAML: quote a value that begins with !"),
-        ("a: &x {b: 1}\nc:\n  <<: *x\n", "bonevalue.yaml:3: merge keys (<<) are not taken"),
-        ("a: " + "[" * 40 + "]" * 40, "bonevalue.yaml:1: is nested more than 32 deep"),
-        ("a: b: c\n", "bonevalue.yaml:1: is no YAML: a colon where none may stand (quote the value if it holds one)"),
-        ("a: 1\nb: \x07\n", "bonevalue.yaml:2: is no YAML: holds a control character"),
-        ('a: "\\UFFFFFFFF"\n', "bonevalue.yaml:1: is no YAML"),
-    ],
-)
-def test_what_is_no_yaml_mapping_is_one_fault(tmp_path: Path, text: str, report: str) -> None:
-    assert faults_of(tmp_path, text) == [report]
-
-
-def test_aliases_are_taken_but_not_a_bomb_of_them(tmp_path: Path) -> None:
-    peer = peer_of(tmp_path, PEER + "pool: {connect_timeout: &t 7s, idle_timeout: *t}\n")
-    assert (peer.pool.connect_timeout, peer.pool.idle_timeout) == (7.0, 7.0)
-    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
-    assert f"holds more than {MAX_NODES} values" in faults_of(tmp_path, bomb)[0]
-
-
-@pytest.mark.parametrize(
-    ("make", "problem"),
-    [
-        (lambda path: path.unlink(), "no such file"),
-        (lambda path: (path.unlink(), path.mkdir()), "cannot be read: Is a directory"),
-        (lambda path: path.write_bytes(b"# " + b"x" * 2**20), "is larger than 1 MiB"),
-        (lambda path: path.write_bytes(b"a: 1\nb: \xff\n"), "is not UTF-8 in line 2"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, make: Callable[[Path], Any], problem: str) -> None:
-    path = write(tmp_path, PEER)
-    make(path)
-    with pytest.raises(ConfigError) as caught:
-        settings_file.load(path, ROLES, environ={})
-    assert caught.value.faults == (Fault(str(path), None, "", problem),)
-    with pytest.raises(ConfigError, match="no such path"):
-        settings_file.load("a\0b", ROLES, environ={})
-
-
-def test_plain_words_are_read_by_yaml_1_2() -> None:
-    text = (
-        "{a: no, b: 1:30, c: 0123, d: 1_000, e: 0x1F, f: 1.5, g: ~, h: 'true', i: TRUE, j: .inf, k: 1e3, l: 2026-01-01}"
-    )
-    tree = parse(text, place="x", report=lambda *fault: pytest.fail(str(fault)))
-    assert tree is not None
-    assert tree.plain == {
-        "a": "no",
-        "b": "1:30",
-        "c": 123,
-        "d": "1_000",
-        "e": 31,
-        "f": 1.5,
-        "g": None,
-        "h": "true",
-        "i": True,
-        "j": ".inf",
-        "k": 1000.0,
-        "l": "2026-01-01",
-    }
-
-
-def test_a_key_that_stands_twice_is_a_fault(tmp_path: Path) -> None:
-    text = PEER + "pool:\n  heartbeat: 5s\n  idle_timeout: 9s\n  heartbeat: 6s\n"
-    assert faults_of(tmp_path, text) == ["bonevalue.yaml:6: pool.heartbeat: stands twice; the first is in line 4"]
-
-
-def test_a_byte_order_mark_and_null_are_nothing(tmp_path: Path) -> None:
-    path = write(tmp_path, "\ufeff" + PEER + "pool:\n  # heartbeat: 5s\nmodules: null\nice: {servers: ~}\n")
-    peer = settings_file.load(path, ROLES, environ={}).get(PeerSettings)
-    assert peer is not None
-    assert (peer.pool.heartbeat, peer.modules, peer.ice.servers) == (5.0, (), ())
 
 
 # -- roles and keys --------------------------------------------------------------------------------------------
@@ -268,138 +177,8 @@ def test_later_steps_add_to_the_same_report(tmp_path: Path) -> None:
     ]
 
 
-# -- ${VAR} ----------------------------------------------------------------------------------------------------
-
-
-def test_variables_are_replaced_in_any_value(tmp_path: Path) -> None:
-    text = PEER + (
-        "modules:\n  - {class: a.B, concurrency: '${N}', allow: ['${WHO:-bob}'], config: {url: 'http://${HOST}:${PORT:-80}/'}}\n"
-        "  - {class: a.C, config: {text: '$${HOST} $HOST ${EMPTY:-x} ${EMPTY}.', list: ['${HOST}']}}\n"
-    )
-    peer = peer_of(tmp_path, text, {"N": "3", "HOST": "h${N}", "EMPTY": ""})
-    first, second = peer.modules
-    assert isinstance(first, ModuleEntry)
-    assert isinstance(second, ModuleEntry)
-    assert (first.concurrency, first.allow, first.config) == (3, ("bob",), {"url": "http://h${N}:80/"})
-    assert second.config == {"text": "${HOST} $HOST x .", "list": ["h${N}"]}
-
-
-def test_what_a_variable_holds_stays_text(tmp_path: Path) -> None:
-    text = "server: {address: ws://127.0.0.1}\ncredentials: {username: admin, password: '${P}'}\n"
-    assert peer_of(tmp_path, text, {"P": "0012345678"}).credentials.password.get_secret_value() == "0012345678"
-
-
-def test_an_unset_variable_and_a_broken_one_are_faults(tmp_path: Path) -> None:
-    text = PEER + "log:\n  level: ${UNSET}\n  format: ${broken\n"
-    assert faults_of(tmp_path, text) == [
-        "bonevalue.yaml:4: log.level: the environment variable UNSET is not set",
-        "bonevalue.yaml:5: log.format: holds ${ without a name and }: "
-        "write ${NAME}, ${NAME:-default}, or $${ for the text ${",
-    ]
-
-
-# -- the environment -------------------------------------------------------------------------------------------
-
-FILE_ONLY = PEER + "rpc: {timeout: 40s}\n"
-
-
-@pytest.mark.parametrize(
-    ("lower", "higher"),
-    [
-        (("", {}, 30.0), (FILE_ONLY, {}, 40.0)),  # file over default
-        (("", {}, 30.0), (PEER, {"BV_RPC__TIMEOUT": "50s"}, 50.0)),  # environment over default
-        ((FILE_ONLY, {}, 40.0), (FILE_ONLY, {"BV_RPC__TIMEOUT": "50s"}, 50.0)),  # environment over file
-        ((FILE_ONLY, {}, 40.0), (FILE_ONLY, {"BV_RPC": '{"timeout": 60}'}, 60.0)),  # a whole section over file
-        (  # one key over a whole section
-            (FILE_ONLY, {"BV_RPC": '{"timeout": 60}'}, 60.0),
-            (FILE_ONLY, {"BV_RPC": '{"timeout": 60}', "BV_RPC__TIMEOUT": "70"}, 70.0),
-        ),
-        (  # environment over interpolation, even of what is not set
-            (PEER + "rpc: {timeout: '${T:-45s}'}\n", {}, 45.0),
-            (PEER + "rpc: {timeout: '${T}'}\n", {"BV_RPC__TIMEOUT": "50s"}, 50.0),
-        ),
-        (  # interpolated variable over interpolation default
-            (PEER + "rpc: {timeout: '${T:-45s}'}\n", {}, 45.0),
-            (PEER + "rpc: {timeout: '${T:-45s}'}\n", {"T": "46s"}, 46.0),
-        ),
-    ],
-)
-def test_precedence_of_each_pair_of_sources(
-    tmp_path: Path, lower: tuple[str, dict[str, str], float], higher: tuple[str, dict[str, str], float]
-) -> None:
-    for text, environ, timeout in (lower, higher):
-        assert peer_of(tmp_path, text or PEER, environ).rpc.timeout == timeout
-
-
-def test_the_environment_overrides_any_key(tmp_path: Path) -> None:
-    environ = {
-        "BV_SERVER__ADDRESS": "wss://example.org",
-        "BV_MODULES": '["a.B", {"class": "a.C", "name": "Other"}]',
-        "BV_DISCOVERY__LIMITS__MESSAGES": "5/s",
-        "BV_DISCOVERY__TLS": "null",
-        "BV_DISCOVERY__ORIGINS": '["https://example.org"]',
-        "BV_LOG__FORMAT": "json",
-        "PATH": "/bin",
-    }
-    loaded = load(tmp_path, PEER + "modules: [x.Y]\ndiscovery: {limits: {peers: 7}}\n", environ)
-    peer, discovery = loaded.get(PeerSettings), loaded.get(DiscoverySettings)
-    assert peer is not None
-    assert discovery is not None
-    assert peer.server.address == "wss://example.org"
-    assert [entry.class_path for entry in peer.modules if isinstance(entry, ModuleEntry)] == ["a.B", "a.C"]
-    assert discovery.limits.messages == Rate(5, 1)
-    assert discovery.limits.peers == 7
-    assert discovery.origins == ("https://example.org",)
-    assert peer.log.format == discovery.log.format == "json"
-
-
-def test_an_object_made_in_code_does_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BV_SERVER__ADDRESS", "wss://elsewhere.example.org")
-    data = {"server": {"address": "ws://127.0.0.1"}, "credentials": {"username": "admin", "password": "x"}}
-    assert PeerSettings.model_validate(data).server.address == "ws://127.0.0.1"
-
-
-@pytest.mark.parametrize(
-    ("environ", "report"),
-    [
-        ({"BV_SERVER__ADRESS": "x"}, "BV_SERVER__ADRESS: overrides no key; did you mean BV_SERVER__ADDRESS?"),
-        ({"BV_server__address": "x"}, "BV_server__address: overrides no key; did you mean BV_SERVER__ADDRESS?"),
-        ({"BV_": "x"}, "BV_: overrides no key"),
-        ({"BV_MODULES": "a.B"}, "BV_MODULES: modules: is no JSON: a list or mapping is written as JSON"),
-        ({"BV_MODULES": "[" * 100_000}, "BV_MODULES: modules: is no JSON: a list or mapping is written as JSON"),
-        ({"BV_POOL__HEARTBEAT": "x"}, "BV_POOL__HEARTBEAT: pool.heartbeat: is no duration: "),
-        (
-            {"BV_ICE__SERVERS__0__URLS": "x"},
-            "BV_ICE__SERVERS__0__URLS: overrides no key: a list is given whole, as JSON",
-        ),
-    ],
-)
-def test_faults_of_the_environment_name_the_variable(tmp_path: Path, environ: dict[str, str], report: str) -> None:
-    (line,) = faults_of(tmp_path, PEER, environ)
-    assert line.startswith(report)
-
-
-def test_variables_that_the_file_asks_for_are_known(tmp_path: Path) -> None:
-    text = PEER.replace("correct horse", "'${BV_PASSWORD:-test}'")
-    assert peer_of(tmp_path, text, {"BV_PASSWORD": SECRET}).credentials.password.get_secret_value() == SECRET
-    assert faults_of(tmp_path, PEER, {"BV_PASSWORD": SECRET}) == [
-        "BV_PASSWORD: overrides no key; did you mean BV_CREDENTIALS__PASSWORD?"
-    ]
-    # Also if what asks for it is overridden itself.
-    environ = {"BV_PASSWORD": "other", "BV_CREDENTIALS__PASSWORD": SECRET}
-    assert peer_of(tmp_path, text, environ).credentials.password.get_secret_value() == SECRET
-
-
-def test_the_environment_declares_no_role(tmp_path: Path) -> None:
-    loaded = load(tmp_path, "discovery: {}\n", {"BV_SERVER__ADDRESS": "wss://example.org", "BV_POOL__HEARTBEAT": "1s"})
-    assert loaded.get(PeerSettings) is None
-    assert loaded.warnings == (
-        "BV_POOL__HEARTBEAT: overrides nothing: the file has no section server",
-        "BV_SERVER__ADDRESS: overrides nothing: the file has no section server",
-    )
-
-
 # -- secrets ---------------------------------------------------------------------------------------------------
+
 
 BY_FILE = "server: {address: ws://127.0.0.1}\ncredentials:\n  username: admin\n  password_file: secrets/pw\n"
 
@@ -552,81 +331,6 @@ def test_a_private_key_that_others_may_read_is_warned_about(tmp_path: Path) -> N
     )
 
 
-# -- units -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("written", "seconds"),
-    [
-        ("20s", 20),
-        ("250ms", 0.25),
-        ("5m", 300),
-        ("1h", 3600),
-        ("7d", 604800),
-        ("1h30m", 5400),
-        ("1.5s", 1.5),
-        (" 3s ", 3),
-        ("8", 8),
-        (8, 8),
-        (0.5, 0.5),
-        (0, 0),
-    ],
-)
-def test_durations(written: object, seconds: float) -> None:
-    assert parse_duration(written) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("written", ["", "s", "5 x", "5S", "-1s", "1e3", "٣s", True, -1, float("nan"), 1e30, None, []])
-def test_what_is_no_duration(written: object) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
-        parse_duration(written)
-
-
-@pytest.mark.parametrize(
-    ("written", "size"),
-    [("8MiB", 2**23), ("64KiB", 2**16), ("1MB", 10**6), ("1.5 kib", 1536), ("7", 7), (7, 7), ("10B", 10), (2.0, 2)],
-)
-def test_sizes(written: object, size: int) -> None:
-    assert parse_size(written) == size
-
-
-@pytest.mark.parametrize("written", ["", "MiB", "1M", "1.5", "0.3B", "-1", "1PB", True, -1, float("inf"), None, 10**30])
-def test_what_is_no_size(written: object) -> None:
-    with pytest.raises(ValueError, match="is no size"):
-        parse_size(written)
-
-
-@pytest.mark.parametrize(
-    ("written", "rate"),
-    [
-        ("20/s burst 256", Rate(20, 1, 256)),
-        ("60/m", Rate(60, 60, 60)),
-        ("10/10m", Rate(10, 600)),
-        ("3/h, burst 5", Rate(3, 3600, 5)),
-    ],
-)
-def test_rates(written: str, rate: Rate) -> None:
-    assert Rate.parse(written) == rate
-    assert Rate.parse(str(rate)) == rate
-    assert Rate.parse("60/m").per_second == 1.0
-
-
-@pytest.mark.parametrize("written", ["", "20", "20/x", "0/s", "1/0s", "1/s burst", 20, None])
-def test_what_is_no_rate(written: object) -> None:
-    with pytest.raises(ValueError, match="is no rate"):
-        Rate.parse(written)
-
-
-@given(st.floats(min_value=0.001, max_value=3e8))
-def test_durations_are_written_as_they_are_read(seconds: float) -> None:
-    assert parse_duration(duration_text(seconds)) == pytest.approx(seconds, rel=1e-5, abs=1e-9)
-
-
-@given(st.integers(min_value=0, max_value=2**50))
-def test_sizes_are_written_as_they_are_read(size: int) -> None:
-    assert parse_size(size_text(size)) == size
-
-
 # -- any text at all -------------------------------------------------------------------------------------------
 
 KEYS = ["server", "credentials", "modules", "discovery", "address", "username", "password", "password_file", "class"]
@@ -680,7 +384,7 @@ def outcome_of(text: str, environ: dict[str, str]) -> None:
             json.dumps(loaded.masked())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TEXTS)
 @example("server:\n\x00")
 @example("%YAML 9999999999.1\n---\na: b")
@@ -692,16 +396,11 @@ def test_any_text_gives_settings_or_a_config_error(text: str) -> None:
     outcome_of(text, {})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(VALUES, st.dictionaries(st.sampled_from(["A", "BV_SERVER__ADDRESS", "BV_MODULES", "BV_LOG", "BV_X"]), st.text()))
 def test_any_values_give_settings_or_a_config_error(value: Any, environ: dict[str, str]) -> None:
     whole = {"server": value, "discovery": value, **(value if isinstance(value, dict) else {})}
     outcome_of(json.dumps(whole), environ)
-
-
-@given(VALUES)
-def test_a_tree_gives_back_the_value_it_was_made_of(value: Any) -> None:
-    assert json.dumps(node_of(value, Source("x", 1)).plain) == json.dumps(value)
 
 
 # -- the schema ------------------------------------------------------------------------------------------------
@@ -729,13 +428,6 @@ def test_the_example_of_the_repository_is_right() -> None:
     assert all(loaded.settings.values())
     assert loaded.warnings == ()
     assert loaded.folder == path.parent
-
-
-def test_the_line_of_what_is_missing_is_that_of_what_is_around_it() -> None:
-    tree = Node({"a": Node({"b": Node(1, Source("f", 3))}, Source("f", 2))}, Source("f", 1))
-    assert [tree.locate(path).line for path in [(), ("a",), ("a", "b"), ("a", "c"), ("a", 0), ("x", "y")]] == [
-        *(1, 2, 3, 2, 2, 1)
-    ]
 
 
 def test_relative_paths_start_from_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

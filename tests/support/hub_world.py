@@ -16,12 +16,16 @@ from bonevalue.wire.keys import AccountKeys, login_digest
 from bonevalue.wire.signals import (
     Binary,
     ClaimToken,
+    Contact,
+    Contacts,
     Login,
+    PeerRequest,
     Register,
     RemoveUser,
     RequestToken,
     Resume,
-    SignedBlob,
+    Signal,
+    UserAdd,
     decode,
     encode,
 )
@@ -34,7 +38,20 @@ from bonevalue_server.store import Store
 from tests.support import identity
 from tests.support.accounts import CHEAPEST, Person, enrol
 
-__all__ = ["REALM", "Client", "Clock", "World", "claim_of", "login_of", "open_world", "register_of", "settings_of"]
+__all__ = [
+    "REALM",
+    "Client",
+    "Clock",
+    "World",
+    "claim_of",
+    "login_of",
+    "open_world",
+    "register_of",
+    "removal_of",
+    "request",
+    "settings_of",
+    "token_request",
+]
 
 REALM = "example.org"
 _BULK = frozenset({"setPeerId", "iceServers", "userList", "contacts", "peerList"})
@@ -64,6 +81,8 @@ class Client:
         self._refs = count(1)
         self.received: list[Any] = []
         """Every message as it came, parsed."""
+        self.signals: list[Signal] = []
+        """The same, decoded as clients do it."""
         self.closed_with: tuple[int, str] | None = None
         self.is_logged_in = False
         self.peer_id = ""
@@ -79,7 +98,7 @@ class Client:
 
     def send(self, text: str) -> None:
         """A message from the hub."""
-        decode(text, "server")  # it must be one that clients take
+        self.signals.append(decode(text, "server"))  # it must be one that clients take
         self.received.append(json.loads(text))
 
     def send_all(self, texts: Iterator[str]) -> None:
@@ -150,6 +169,14 @@ class Client:
         news = [(m["type"], m.get("data")) for m in self.received if m["type"] not in _BULK | {"hello"}]
         self.received.clear()
         return news
+
+    def contacts(self) -> list[Contact]:
+        """The contacts of the lists, and those that came later."""
+        pages = [signal.data for signal in self.signals]
+        return [
+            *(contact for page in pages if isinstance(page, Contacts) for contact in page.contacts),
+            *(page.contact for page in pages if isinstance(page, UserAdd)),
+        ]
 
     def peers(self) -> set[tuple[str, str]]:
         """The online peers of the list, each with its name."""
@@ -255,6 +282,11 @@ def register_of(name: str, challenge: bytes, keys: AccountKeys | None = None) ->
     return Register(name, keys.login, Binary(keys.public), Binary(blob), Binary(keys.sign(blob)))
 
 
+def request(to: str, from_: str | None = None) -> PeerRequest:
+    """A connection request, of which the server cannot tell that nothing is in it."""
+    return PeerRequest(to, from_, Binary(b"an offer"), Binary(bytes(64)))
+
+
 def token_request(person: Person, alias: str, text: str, now_ms: int = identity.NOW) -> RequestToken:
     """A request to keep the invite of a token that the same words make again in :func:`claim_of`."""
     token = identity.token_of(person.keys, text)
@@ -262,9 +294,7 @@ def token_request(person: Person, alias: str, text: str, now_ms: int = identity.
     return RequestToken(alias, signed.blob, signed.signatures[0])
 
 
-def claim_of(
-    claimer: Person, inviter: AccountKeys, alias: str, text: str, now_ms: int = identity.NOW
-) -> ClaimToken:
+def claim_of(claimer: Person, inviter: AccountKeys, alias: str, text: str, now_ms: int = identity.NOW) -> ClaimToken:
     """A claim of a token."""
     token = identity.token_of(inviter, text)
     redeem = identity.redeem(claimer.keys, token, claimer.name, now_ms)
@@ -274,5 +304,5 @@ def claim_of(
 
 def removal_of(remover: Person, removed: AccountKeys, alias: str, now_ms: int = identity.NOW) -> RemoveUser:
     """A request to end trust."""
-    signed: SignedBlob = identity.remove(remover.keys, removed, now_ms)
+    signed = identity.remove(remover.keys, removed, now_ms)
     return RemoveUser(alias, signed.blob, signed.signatures[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,7 @@ class Scene:
     received: list[dict[str, Any]] = field(default_factory=list)
     close_code: int | None = None
     over: bool = False
+    dismissed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def say(self, *messages: Struct | str | bytes, ref: str | None = None) -> None:
         """Send something."""
@@ -46,6 +48,11 @@ class Scene:
         """Take what the client sends until it goes."""
         while True:
             await self.hear()
+
+    async def fall_deaf(self) -> None:
+        """Do nothing any more, not even read, until the server ends."""
+        self.websocket.transport.pause_reading()
+        await self.dismissed.wait()
 
     def break_off(self) -> None:
         """Lose the connection, without a word."""
@@ -123,6 +130,7 @@ class ScriptedServer:
     ) -> None:
         assert self._server is not None
         for scene in self.scenes:
+            scene.dismissed.set()
             scene.break_off()
         self._server.close()
         await self._server.wait_closed()

@@ -36,7 +36,7 @@ class Side:
     def take(self, kind: type[_Kind]) -> list[_Kind]:
         """Take out the reported events of one kind."""
         self.reported += self.table.events()
-        found = [event for event in self.reported if isinstance(event, kind)]
+        found: list[_Kind] = [event for event in self.reported if isinstance(event, kind)]
         self.reported = [event for event in self.reported if not isinstance(event, kind)]
         return found
 

@@ -118,8 +118,8 @@ def encode_vector(vector: dict[str, Any]) -> bytes:
         case FrameType.HOLD:
             return frames.encode_hold(values["holding"])
         case FrameType.REQUEST:
-            module, body = values["module"].encode(), bytes.fromhex(values["first"])
-            return frames.encode_request(call, module, values["ms"] / 1000, values["length"], body, values["raw"])
+            module, first = values["module"].encode(), bytes.fromhex(values["first"])
+            return frames.encode_request(call, module, values["ms"] / 1000, values["length"], first, values["raw"])
         case FrameType.RESPONSE:
             return frames.encode_response(call, values["length"], bytes.fromhex(values["first"]), values["raw"])
         case FrameType.ERROR:

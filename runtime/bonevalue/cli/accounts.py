@@ -12,7 +12,7 @@ from yaml import safe_dump
 
 from bonevalue.cli import server_role
 from bonevalue.cli.joining import joined, run
-from bonevalue.cli.options import ACCOUNTS, DEFAULT_FILE, ConfigFile, JsonLines
+from bonevalue.cli.options import ACCOUNTS, DEFAULT_FILE, ConfigFile, JsonLines, name_by
 from bonevalue.cli.passwords import Generate, NewPassword, PasswordFile, new_password
 from bonevalue.cli.screen import emit, hint, say, table
 from bonevalue.cli.settings import load_discovery, load_peer, load_peer_to_be
@@ -27,7 +27,12 @@ account = typer.Typer(
 )
 app.add_typer(account, name="account", rich_help_panel=ACCOUNTS)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Username: 1 to 32 of a-z 0-9 _ . - but not all digits.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Username: 1 to 32 of a-z 0-9 _ . - but not all digits.", callback=name_by(username_of)
+    ),
+]
 
 
 @account.callback()
@@ -57,15 +62,14 @@ def register(
     that in BV_CREDENTIALS__PASSWORD. The password never leaves this
     machine.
     """
-    username = username_of(name)
     settings = load_peer_to_be(file)
     password = new_password(
-        username, file=password_file, make=generate, configured=_configured(settings, username), variable=True
+        name, file=password_file, make=generate, configured=_configured(settings, name), variable=True
     )
-    run(_register(settings, username, password.text))
-    _tell(username, password, f"The account {username} is made", json=json)
-    if not json and _configured(settings, username) != password.text:
-        hint(f"A peer of it needs in its settings: credentials: {{username: {username}, password: ...}}")
+    run(_register(settings, name, password.text))
+    _tell(name, password, f"The account {name} is made", json=json)
+    if not json and _configured(settings, name) != password.text:
+        hint(f"A peer of it needs in its settings: credentials: {{username: {name}, password: ...}}")
 
 
 def _configured(settings: PeerSettings, username: str) -> str | None:
@@ -134,11 +138,10 @@ def add(
     json: JsonLines = False,
 ) -> None:
     """Make an account. A running server knows it within seconds."""
-    username = username_of(name)
     settings = load_discovery(file)
-    password = new_password(username, file=password_file, make=generate)
-    run(server_role.admin().add_account(settings, username, password.text))
-    _tell(username, password, f"The account {username} is made", json=json)
+    password = new_password(name, file=password_file, make=generate)
+    run(server_role.admin().add_account(settings, name, password.text))
+    _tell(name, password, f"The account {name} is made", json=json)
 
 
 @account.command("list", epilog="Example: bv account list --json")
@@ -166,17 +169,16 @@ def reset(
     Nobody can prove that it is the same person: whoever trusted the account
     has to be given a new token. Its peers are logged out.
     """
-    username = username_of(name)
     settings = load_discovery(file)
-    password = new_password(username, file=password_file, make=generate)
-    run(server_role.admin().reset_account(settings, username, password.text))
-    _tell(username, password, f"{username} has a new password, and nobody trusts the account any more", json=json)
+    password = new_password(name, file=password_file, make=generate)
+    run(server_role.admin().reset_account(settings, name, password.text))
+    _tell(name, password, f"{name} has a new password, and nobody trusts the account any more", json=json)
 
 
 @account.command(epilog="Example: bv account remove bob")
 def remove(name: Name, file: ConfigFile = DEFAULT_FILE, json: JsonLines = False) -> None:
     """Remove an account with all its trust and tokens; its peers are logged out."""
-    removed = run(server_role.admin().remove_account(load_discovery(file), username_of(name)))
+    removed = run(server_role.admin().remove_account(load_discovery(file), name))
     if json:
         emit({"username": removed.username})
     else:
@@ -202,10 +204,9 @@ def hash_entry(
 
     Password, NAME and realm together make the account's key: the entry is of use on a server of this realm only.
     """
-    username = username_of(name)
     bound_to = load_discovery(file).realm if realm is None else _realm(realm)
-    password = new_password(username, file=password_file, make=generate)
-    entry = run(server_role.admin().account_entry(username, password.text, realm=bound_to))
+    password = new_password(name, file=password_file, make=generate)
+    entry = run(server_role.admin().account_entry(name, password.text, realm=bound_to))
     if json:
         emit({**entry, **({"password": password.text} if password.generated else {})})
         return

@@ -33,9 +33,7 @@ app = typer.Typer()
 def call(
     target: TargetName,
     module: Annotated[str, typer.Argument(metavar="MODULE", help="The name that it is served under: see bv modules.")],
-    request: Annotated[
-        str, typer.Argument(metavar="JSON", help="The request; - reads it from standard input.")
-    ] = "{}",
+    request: Annotated[str, typer.Argument(metavar="JSON", help="The request; - reads it from standard input.")] = "{}",
     timeout: Timeout = None,
     first: Annotated[
         int | None, typer.Option("--first", metavar="N", min=1, help="Stop as soon as N peers have answered.")

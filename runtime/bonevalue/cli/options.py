@@ -6,13 +6,16 @@ A command declares them as ``file: ConfigFile = DEFAULT_FILE`` and ``json: JsonL
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["ACCOUNTS", "CALLS", "DEFAULT_FILE", "SET_UP", "ConfigFile", "JsonLines", "Version"]
+from bonevalue.errors import BadName
+
+__all__ = ["ACCOUNTS", "CALLS", "DEFAULT_FILE", "SET_UP", "ConfigFile", "JsonLines", "Version", "name_by"]
 
 #: Headings of `bv --help`.
 SET_UP, CALLS, ACCOUNTS = "Set up", "Look and call", "Accounts and trust"
@@ -36,6 +39,18 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(version("bonevalue"))
         raise typer.Exit
+
+
+def name_by(rule: Callable[[str], str]) -> Callable[[str], str]:
+    """A check of a name in the arguments: what breaks the rule is wrong usage."""
+
+    def check(text: str) -> str:
+        try:
+            return rule(text)
+        except BadName as error:
+            raise typer.BadParameter(error.message) from error
+
+    return check
 
 
 ConfigFile = Annotated[

@@ -10,18 +10,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
+from math import ceil
 from typing import Protocol, runtime_checkable
 
 import typer
 
 from bonevalue.cli.screen import hint, plain
-from bonevalue.errors import BadName, BoneValueError, ConfigError
+from bonevalue.errors import BoneValueError, ConfigError, Replaced, SessionEnded
+from bonevalue.settings_units import duration_text
 
 __all__ = ["FAILED", "INTERRUPTED", "MISUSED", "Failed", "execute", "fault", "report"]
 
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
+
+#: What to do about faults whose text cannot say it.
+_ADVICE: dict[type[BoneValueError], str] = {
+    Replaced: "; another process has taken over this peer's id",
+    SessionEnded: "; the account was removed, or its password changed: put the current one into the settings",
+}
 
 
 class Failed(Exception):
@@ -48,7 +57,7 @@ def execute(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> i
         args: the arguments; None takes those of this process.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale shows escapes, it does not crash
     try:
         result = app(args=list(args) if args is not None else None, prog_name=name, standalone_mode=False)
@@ -87,8 +96,10 @@ def report(name: str, error: BoneValueError, *, about: str = "") -> int:
         for each in error.faults:  # as compilers print them: editors and CI know how to read it
             hint(plain(str(each)))
     else:
-        hint(_prefix(name, error.code), f"{about}: " if about else "", plain(error.message))
-    return MISUSED if isinstance(error, (ConfigError, BadName)) else FAILED
+        later = f"; try again in {duration_text(ceil(error.retry_after))}" if error.retry_after else ""
+        advice = _ADVICE.get(type(error), "")
+        hint(_prefix(name, error.code), f"{about}: " if about else "", plain(error.message) + later + advice)
+    return MISUSED if isinstance(error, ConfigError) else FAILED
 
 
 def fault(error: BoneValueError) -> dict[str, str]:

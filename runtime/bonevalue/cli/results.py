@@ -12,7 +12,7 @@ import typer
 from bonevalue.cli.program import Failed, fault, report
 from bonevalue.cli.screen import emit, plain
 from bonevalue.errors import NoTarget
-from bonevalue.settings_fields import parse_duration
+from bonevalue.settings_units import parse_duration
 from bonevalue.target import Result
 from bonevalue.wire.signals import PeerEntry
 

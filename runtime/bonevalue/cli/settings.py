@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import Field, create_model
+from pydantic import Field
 
 from bonevalue import settings_file
 from bonevalue.cli import server_role
@@ -22,17 +22,18 @@ __all__ = ["DISCOVERY", "PEER", "load_all", "load_discovery", "load_peer", "load
 
 PEER, DISCOVERY = "peer", "discovery"
 
-#: Credentials that need not be there yet.
-_Planned: Any = create_model(
-    "_Planned",
-    __base__=CredentialsSettings,
-    username=(str | None, Field(default=None)),
-    password=(Secret | None, Field(default=None)),
-)
-#: What a peer's file holds before there is an account.
-_PeerToBe: type[PeerSettings] = create_model(
-    "_PeerToBe", __base__=PeerSettings, credentials=(_Planned | None, Field(default=None))
-)
+
+class _Planned(CredentialsSettings):
+    """Credentials that need not be there yet."""
+
+    username: str | None = Field(default=None)  # type: ignore[assignment]
+    password: Secret | None = Field(default=None)  # type: ignore[assignment]
+
+
+class _PeerToBe(PeerSettings):
+    """What a file holds before its peer has an account."""
+
+    credentials: _Planned | None = Field(default=None)  # type: ignore[assignment]
 
 
 def roles() -> dict[str, type[RoleSettings]]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from bonevalue.cli.joining import joined, run
-from bonevalue.cli.options import ACCOUNTS, DEFAULT_FILE, ConfigFile, JsonLines
+from bonevalue.cli.options import ACCOUNTS, DEFAULT_FILE, ConfigFile, JsonLines, name_by
 from bonevalue.cli.program import fault
 from bonevalue.cli.screen import emit, hint, plain, say, table
 from bonevalue.cli.settings import load_peer
@@ -29,7 +29,12 @@ app.add_typer(token, name="token", rich_help_panel=ACCOUNTS)
 app.add_typer(trust, name="trust", rich_help_panel=ACCOUNTS)
 
 Alias = Annotated[
-    str, typer.Argument(metavar="ALIAS", help="Your own private name for the other account; nobody else sees it.")
+    str,
+    typer.Argument(
+        metavar="ALIAS",
+        help="Your own private name for the other account; nobody else sees it.",
+        callback=name_by(alias_of),
+    ),
 ]
 
 
@@ -46,7 +51,7 @@ def request(alias: Alias, file: ConfigFile = DEFAULT_FILE, json: JsonLines = Fal
 
     Give it to one person, over a channel that nobody else reads. It works once, and not for long.
     """
-    run(_request(load_peer(file), alias_of(alias), json=json))
+    run(_request(load_peer(file), alias, json=json))
 
 
 async def _request(settings: PeerSettings, alias: str, *, json: bool) -> None:
@@ -78,7 +83,7 @@ def claim(
     Compare the fingerprint that is shown with the one that its maker sees: if they differ, somebody changed the token.
     """
     parsed = Token.parse(sys.stdin.readline().strip() if text == "-" else text)
-    run(_claim(load_peer(file), alias_of(alias), parsed, json=json))
+    run(_claim(load_peer(file), alias, parsed, json=json))
 
 
 async def _claim(settings: PeerSettings, alias: str, parsed: Token, *, json: bool) -> None:
@@ -134,7 +139,7 @@ def remove(alias: Alias, file: ConfigFile = DEFAULT_FILE, json: JsonLines = Fals
 
     To keep the key out for good, whatever a server says, put its fingerprint under trust.refuse in the settings.
     """
-    run(_remove(load_peer(file), alias_of(alias), json=json))
+    run(_remove(load_peer(file), alias, json=json))
 
 
 async def _remove(settings: PeerSettings, alias: str, *, json: bool) -> None:

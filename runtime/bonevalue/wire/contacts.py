@@ -49,8 +49,8 @@ from bonevalue.errors import (
     TooManyTrusted,
 )
 from bonevalue.wire.blobs import Invite, Pin, Redeem, Remove, Rotate, check_clock
-from bonevalue.wire.evidence import Evidence, Ledger, Void
-from bonevalue.wire.keys import AccountKeys, fingerprint, verify
+from bonevalue.wire.evidence import Evidence, Ledger, Removal, Statement, Void
+from bonevalue.wire.keys import SigningKey, fingerprint, verify
 from bonevalue.wire.signals import Binary, Contact, SignedBlob
 
 __all__ = [
@@ -112,7 +112,7 @@ class ContactBook:
         refuse: fingerprints never to talk to, in canonical form.
     """
 
-    def __init__(self, keys: AccountKeys, *, refuse: frozenset[str] = frozenset()) -> None:
+    def __init__(self, keys: SigningKey, *, refuse: frozenset[str] = frozenset()) -> None:
         self._keys = keys
         self._refuse = refuse
         self._ledger = Ledger(keys.public)
@@ -120,7 +120,7 @@ class ContactBook:
         self._shown: list[Evidence] = []
         self._verdicts: dict[str, Verdict] = {}
         self._name_of: dict[bytes, str] = {}
-        self._removals: dict[bytes, tuple[int, SignedBlob]] = {}
+        self._removals: dict[bytes, tuple[Removal, SignedBlob]] = {}
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -154,8 +154,8 @@ class ContactBook:
         return [self._verdicts[name] for name in sorted(self._verdicts)]
 
     def removals(self) -> list[SignedBlob]:
-        """All removals that are known, to be passed on to other processes of one's own account."""
-        return [remove for _, remove in self._removals.values()]
+        """The removals in force, to be passed on to other processes of one's own account."""
+        return [remove for removal, remove in self._removals.values() if not self._is_over(removal)]
 
     # -- what the server shows -------------------------------------------------------------------------------------
 
@@ -195,28 +195,34 @@ class ContactBook:
             now_ms: the time, in ms since 1970.
 
         Returns:
-            The key of the account with which trust ended.
+            The key of the account with which trust ended, as it is now.
 
         Raises:
-            IdentityMismatch: it is not a valid removal of that contact; live links stay.
+            IdentityMismatch: it is not a valid removal of that contact, or trust was made anew since; live links stay.
             Busy: it is valid, but of nobody known, and no more of these are remembered.
         """
         removal = self._ledger.read_removal(remove, now_ms)
-        held = self.contact(name) if name is not None else None
-        if held is not None and held.key not in self._ledger.lineage(removal.other):
+        key = self._ledger.lineage(removal.other)[-1]
+        if name is not None and self.key_of(name) not in (None, key):
             raise IdentityMismatch(f"{name}: the removal is of somebody else")
-        if held is not None and held.since > removal.until:
-            raise IdentityMismatch(f"{name}: the removal is older than the trust")
         known = self._removals.get(removal.other)
         if known is None and len(self._removals) >= MAX_REMOVALS and not self._ledger.mentions(removal.other):
             raise Busy("too many removals of unknown accounts")
-        if known is None or known[0] < removal.until:
-            self._removals[removal.other] = (removal.until, remove)
+        if known is None or known[0].until < removal.until:
+            self._removals[removal.other] = (removal, remove)
         self._ledger.void(removal.other, Void(removal.until, NotTrusted, "trust with this account was ended"))
-        if name is not None:
+        is_over = self._is_over(removal)
+        if not is_over:
             self._shown = [evidence for evidence in self._shown if evidence.name != name]
         self._settle()
-        return held.key if held else removal.other
+        if is_over:
+            raise IdentityMismatch("the removal is older than the trust: somebody repeats it")
+        return key
+
+    def _is_over(self, removal: Removal) -> bool:
+        """Whether trust was made anew since a removal."""
+        newest = self._ledger.newest_of_keys().get(self._ledger.lineage(removal.other)[-1])
+        return newest is not None and newest.issued > removal.until
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
@@ -244,7 +250,7 @@ class ContactBook:
                 owners.setdefault(contact.key, []).append(name)
         for names in owners.values():
             if len(names) > 1:
-                clash = ContactConflict(f"{' and '.join(sorted(names))} are the same account: remove one of them")
+                clash = ContactConflict(f"{' and '.join(sorted(names))} are the same account: remove it, trust it anew")
                 self._verdicts.update({name: Verdict(name, problem=clash) for name in names})
         self._name_of = {key: names[0] for key, names in owners.items() if len(names) == 1}
 
@@ -297,20 +303,39 @@ class ContactBook:
         Raises:
             NotTrusted: the alias is no verified contact.
         """
-        return _pin(self._held(name), self._keys)
+        contact = self.contact(name)
+        if contact is None:
+            raise NotTrusted(f"{name} is not a verified contact")
+        return _pin(contact, self._keys)
 
     def make_remove(self, name: str, now_ms: int) -> tuple[bytes, bytes]:
         """
-        The blob that ends trust with a contact, and its signature.
+        The blob that ends trust with a contact, and its signature; also with one that was trusted and has a problem.
 
         Raises:
-            NotTrusted: the alias is no verified contact.
+            NotTrusted: this account signed nothing for that alias.
         """
-        contact = self._held(name)
-        blob = Remove(self._keys.public, contact.key, max(now_ms, contact.since)).encode()
+        contact = self.contact(name)
+        if contact is not None:
+            key, since = contact.key, contact.since
+        else:
+            words = [
+                word for evidence in self._shown for word in evidence.statements if evidence.name == name == word.alias
+            ]
+            if not words:
+                raise NotTrusted(f"{name} is no contact of this account")
+            since = max(word.issued for word in words)
+            key = self._key_to_remove(name, words)
+        blob = Remove(self._keys.public, key, max(now_ms, since)).encode()
         return blob, self._keys.sign(blob)
 
-    def rotate(self, new_keys: AccountKeys, now_ms: int) -> tuple[bytes, list[bytes], list[SignedBlob]]:
+    def _key_to_remove(self, name: str, words: list[Statement]) -> bytes:
+        # What the server says, if our own word leads there: else it could have us part with somebody else.
+        reached = [key for word in words for key in self._ledger.lineage(word.key)]
+        shown = (evidence.public_key for evidence in self._shown if evidence.name == name)
+        return next((key for key in shown if key in reached), reached[0])
+
+    def rotate(self, new_keys: SigningKey, now_ms: int) -> tuple[bytes, list[bytes], list[SignedBlob]]:
         """
         Change one's own key.
 
@@ -320,19 +345,14 @@ class ContactBook:
         """
         blob = Rotate(self._keys.public, new_keys.public, now_ms).encode()
         pins = []
-        for name in self.names():
-            pin, signature = _pin(self._held(name), new_keys)
-            pins.append(SignedBlob(Binary(pin), [Binary(signature)]))
+        for verdict in self.verdicts():
+            if verdict.contact is not None:
+                pin, signature = _pin(verdict.contact, new_keys)
+                pins.append(SignedBlob(Binary(pin), [Binary(signature)]))
         return blob, [self._keys.sign(blob), new_keys.sign(blob)], pins
 
-    def _held(self, name: str) -> VerifiedContact:
-        contact = self.contact(name)
-        if contact is None:
-            raise NotTrusted(f"{name} is not a verified contact")
-        return contact
 
-
-def _pin(contact: VerifiedContact, keys: AccountKeys) -> tuple[bytes, bytes]:
+def _pin(contact: VerifiedContact, keys: SigningKey) -> tuple[bytes, bytes]:
     # Dated like the trust, not like this pin: it must not outlive a removal that came in between.
     blob = Pin(keys.public, contact.key, contact.name, contact.since).encode()
     return blob, keys.sign(blob)

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from bonevalue.errors import Busy, IdentityMismatch, LocalProtocolError, NotTrusted, RemoteProtocolError
 from bonevalue.wire.blobs import CLOCK_WINDOW, Answer, Confirm, Offer, check_clock, digest
-from bonevalue.wire.keys import AccountKeys, verify
+from bonevalue.wire.keys import SigningKey, verify
 from bonevalue.wire.signals import PeerRequest, PeerResponse
 
 __all__ = [
@@ -145,7 +145,7 @@ class Introductions:
         instance: 16 random bytes, new in each process.
     """
 
-    def __init__(self, keys: AccountKeys, contacts: KnownKeys, instance: bytes) -> None:
+    def __init__(self, keys: SigningKey, contacts: KnownKeys, instance: bytes) -> None:
         self._keys = keys
         self._contacts = contacts
         self._instance = instance

@@ -39,6 +39,7 @@ __all__ = [
     "SigningKey",
     "alias_of",
     "check_password",
+    "expand",
     "fingerprint",
     "fingerprint_of",
     "from_base64url",

@@ -14,14 +14,7 @@ from typing import NamedTuple
 
 from bonevalue.errors import AlreadyTrusted, TokenExpired, TokenInvalid
 from bonevalue.wire.blobs import Invite, Pin, Redeem
-from bonevalue.wire.keys import (
-    AccountKeys,
-    SigningKey,
-    expand,
-    from_base64url,
-    public_key_ok,
-    to_base64url,
-)
+from bonevalue.wire.keys import SigningKey, expand, from_base64url, public_key_ok, to_base64url
 
 __all__ = ["TOKEN_SIZE", "Redemption", "Token", "invite", "redeem"]
 
@@ -100,7 +93,7 @@ def _check(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()[:4]
 
 
-def invite(keys: AccountKeys, token: Token, alias: str, issued_ms: int) -> tuple[bytes, bytes]:
+def invite(keys: SigningKey, token: Token, alias: str, issued_ms: int) -> tuple[bytes, bytes]:
     """The invite blob that the server keeps until the token is claimed, and its signature."""
     blob = Invite(keys.public, token.keys.public, alias, issued_ms, token.expires * 1000).encode()
     return blob, keys.sign(blob)
@@ -115,7 +108,7 @@ class Redemption(NamedTuple):
     signature: bytes
 
 
-def redeem(keys: AccountKeys, username: str, token: Token, alias: str, now_ms: int) -> Redemption:
+def redeem(keys: SigningKey, username: str, token: Token, alias: str, now_ms: int) -> Redemption:
     """
     Claim a token: prove to hold it, and trust its inviter under an alias.
 

@@ -1,0 +1,200 @@
+"""
+What logins by key cost the discovery server, as after its restart: everybody comes at once, nothing is cached.
+
+The server runs in a process of its own, on a database of as many accounts as log in, each trusting two others, and says
+how much CPU time it used. Meanwhile two more peers pass connection requests to each other; how long those take shows
+whether the server's other work goes on. Prints one JSON line::
+
+    python benchmarks/key_login.py [--accounts 5000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+from sqlalchemy import Connection, insert
+from websockets.asyncio.client import ClientConnection, connect
+
+from bonevalue.wire.blobs import LoginBlob, Pin
+from bonevalue.wire.keys import AccountKeys
+from bonevalue.wire.signals import Binary, Login, PeerRequest, encode, from_base64url
+from bonevalue_server import schema
+from bonevalue_server.app import DiscoveryServer
+from bonevalue_server.config import DiscoverySettings
+from bonevalue_server.store import Store
+
+REALM = "localhost"
+#: Sockets that are being opened or log in at the same time.
+AT_ONCE = 200
+#: What the design allows 5,000 logins to cost.
+LIMIT_S = 10.0
+
+
+def keys_of(number: int) -> AccountKeys:
+    """The keys of one account, without a password."""
+    return AccountKeys.from_stretched(hashlib.sha256(str(number).encode()).digest())
+
+
+def settings(folder: Path) -> DiscoverySettings:
+    """A server without the limits that would stop one machine from being thousands of people."""
+    endless = "100000000/s"
+    rates = ("messages", "requests", "requests_per_pair", "sockets_opened", "sockets_opened_per_ip")
+    sockets = ("sockets", "pending_sockets", "pending_sockets_per_ip")
+    requests = ("pending_requests_per_pair", "pending_requests_per_target")
+    values = {
+        "listen": "127.0.0.1:0",
+        "database": f"sqlite:///{folder}/server.db",
+        "limits": {**dict.fromkeys(rates, endless), **dict.fromkeys(sockets + requests, 10**6)},
+    }
+    return DiscoverySettings.model_validate(values)
+
+
+async def populate(folder: Path, count: int) -> None:
+    """A database of accounts in a ring, each trusting both neighbours by a pin."""
+    store = await Store.open(settings(folder).database.get_secret_value(), realm=REALM)
+    people = [keys_of(number) for number in range(count)]
+
+    def fill(connection: Connection) -> None:
+        rows = [
+            {"id": index + 1, "username": f"p{index}", "public_key": one.public, "login_hash": "none", "created": 0}
+            for index, one in enumerate(people)
+        ]
+        connection.execute(insert(schema.accounts), rows)
+        edges, certificates = [], []
+        for index, one in enumerate(people):
+            for other in {(index - 1) % count, (index + 1) % count} - {index}:
+                pair = {"owner_id": index + 1, "contact_id": other + 1}
+                blob = Pin(one.public, people[other].public, f"p{other}", 0).encode()
+                edges.append({**pair, "alias": f"p{other}", "created": 0})
+                certificates.append({**pair, "blob": blob, "signatures": one.sign(blob)})
+        connection.execute(insert(schema.edges), edges)
+        connection.execute(insert(schema.certificates), certificates)
+
+    await store.database.write(fill, bounded=False)
+    await store.close()
+
+
+async def serve(folder: Path) -> None:
+    """The server's process: says its port, then its CPU time and its memory for each line that it reads."""
+    server = DiscoveryServer(settings(folder))
+    await server.start()
+    print(server.port, flush=True)  # noqa: T201
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(time.process_time(), memory, flush=True)  # noqa: T201
+    await server.stop()
+
+
+async def log_in(port: int, number: int) -> tuple[ClientConnection, str]:
+    """One peer that has been sent all that follows a login, and its id."""
+    socket = await connect(f"ws://127.0.0.1:{port}", proxy=None, compression=None, ping_interval=None)
+    hello = json.loads(await socket.recv())["data"]
+    keys, name = keys_of(number), f"p{number}"
+    blob = LoginBlob(hello["realm"], from_base64url(hello["challenge"]), name, keys.public).encode()
+    await socket.send(encode(Login(name, blob=Binary(blob), signature=Binary(keys.sign(blob)))))
+    peer_id = ""
+    while (message := json.loads(await socket.recv()))["type"] != "peerList":
+        if message["type"] == "error":
+            raise RuntimeError(message["data"])
+        if message["type"] == "setPeerId":
+            peer_id = message["data"]["peerId"]
+    return socket, peer_id
+
+
+async def relay(sender: ClientConnection, receiver: ClientConnection, to: str, times: list[float]) -> None:
+    """Pass a request on every 10 ms, until cancelled, and note how long each took."""
+    text = encode(PeerRequest(to, None, Binary(bytes(840)), Binary(bytes(64))))
+    while True:
+        before = time.perf_counter()
+        await sender.send(text)
+        while '"peerRequest"' not in str(await receiver.recv())[:40]:
+            pass
+        times.append(time.perf_counter() - before)
+        await asyncio.sleep(0.01)
+
+
+async def storm(port: int, count: int) -> tuple[list[ClientConnection], float]:
+    """Everybody logs in; gives the sockets and the seconds it took."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> ClientConnection:
+        async with turns:
+            return (await log_in(port, number))[0]
+
+    before = time.perf_counter()
+    sockets = await asyncio.gather(*(one(number) for number in range(count)))
+    return sockets, time.perf_counter() - before
+
+
+async def run(count: int) -> dict[str, object]:
+    """Measure; gives the JSON line."""
+    with tempfile.TemporaryDirectory() as name:
+        await populate(Path(name), count + 2)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "--serve", name, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        stdin, stdout = process.stdin, process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the server's process has no pipes")
+        port = int(await stdout.readline())
+
+        async def used() -> tuple[float, int]:
+            stdin.write(b"\n")
+            cpu, memory = (await stdout.readline()).split()
+            return float(cpu), int(memory)
+
+        (sender, _), (receiver, to) = [await log_in(port, number) for number in (count, count + 1)]
+        times: list[float] = []
+        relaying = asyncio.create_task(relay(sender, receiver, to, times))
+        before, _ = await used()
+        sockets, seconds = await storm(port, count)
+        after, memory = await used()
+        relaying.cancel()
+        await asyncio.wait({relaying})
+        await asyncio.gather(*(socket.close() for socket in (sender, receiver, *sockets)))
+        stdin.close()
+        await process.wait()
+    return {
+        "benchmark": "key_login",
+        "logins": count,
+        "server_cpu_s": round(after - before, 2),
+        "server_cpu_ms_per_login": round((after - before) / count * 1000, 3),
+        "limit_cpu_s_for_5000": LIMIT_S,
+        "seconds": round(seconds, 2),
+        "server_peak_rss_mib": memory // 1024,
+        "relayed_meanwhile": len(times),
+        "relay_median_ms": round(statistics.median(times) * 1000, 2),
+        "relay_p99_ms": round(statistics.quantiles(times, n=100)[98] * 1000, 2),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def main() -> None:
+    """Run as a benchmark, or as its server."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=int, default=5000)
+    parser.add_argument("--serve", type=Path)
+    arguments = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if arguments.serve is not None:
+        uvloop.run(serve(arguments.serve))
+    else:
+        print(json.dumps(uvloop.run(run(arguments.accounts))), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
