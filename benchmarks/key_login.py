@@ -2,8 +2,9 @@
 What logins by key cost the discovery server, as after its restart: everybody comes at once, nothing is cached.
 
 The server runs in a process of its own, on a database of as many accounts as log in, each trusting two others, and says
-how much CPU time it used. Meanwhile two more peers pass connection requests to each other; how long those take shows
-whether the server's other work goes on. Prints one JSON line::
+how much CPU time it used. Meanwhile two more peers, in a third process, pass connection requests to each other; how
+long those take shows whether the server's other work goes on. (On a machine with fewer cores than processes they wait
+for a core, too.) Prints one JSON line::
 
     python benchmarks/key_login.py [--accounts 5000]
 """
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 from sqlalchemy import Connection, insert
@@ -113,16 +115,21 @@ async def log_in(port: int, number: int) -> tuple[ClientConnection, str]:
     return socket, peer_id
 
 
-async def relay(sender: ClientConnection, receiver: ClientConnection, to: str, times: list[float]) -> None:
-    """Pass a request on every 10 ms, until cancelled, and note how long each took."""
+async def relay(port: int, number: int) -> None:
+    """The relaying process: passes a request on every 10 ms until its input ends; says how long each took."""
+    (sender, _), (receiver, to) = await log_in(port, number), await log_in(port, number + 1)
+    print("ready", flush=True)  # noqa: T201
+    times: list[float] = []
+    ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     text = encode(PeerRequest(to, None, Binary(bytes(840)), Binary(bytes(64))))
-    while True:
+    while not ended.done():
         before = time.perf_counter()
         await sender.send(text)
         while '"peerRequest"' not in str(await receiver.recv())[:40]:
             pass
         times.append(time.perf_counter() - before)
         await asyncio.sleep(0.01)
+    print(json.dumps(times), flush=True)  # noqa: T201
 
 
 async def storm(port: int, count: int) -> tuple[list[ClientConnection], float]:
@@ -138,34 +145,54 @@ async def storm(port: int, count: int) -> tuple[list[ClientConnection], float]:
     return sockets, time.perf_counter() - before
 
 
+class Child(NamedTuple):
+    """Another process of this benchmark."""
+
+    process: asyncio.subprocess.Process
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+
+    async def read_line(self) -> bytes:
+        """The next line that it says."""
+        line = await self.stdout.readline()
+        if not line:
+            raise RuntimeError("a process of the benchmark died")
+        return line
+
+
+async def start(*arguments: str) -> Child:
+    """Start this file in another role."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, *arguments, stdin=pipe, stdout=pipe, limit=2**24
+    )
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("a process of the benchmark has no pipes")
+    return Child(process, process.stdin, process.stdout)
+
+
 async def run(count: int) -> dict[str, object]:
     """Measure; gives the JSON line."""
     with tempfile.TemporaryDirectory() as name:
         await populate(Path(name), count + 2)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, "--serve", name, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
-        stdin, stdout = process.stdin, process.stdout
-        if stdin is None or stdout is None:
-            raise RuntimeError("the server's process has no pipes")
-        port = int(await stdout.readline())
+        server = await start("--serve", name)
+        port = int(await server.read_line())
 
         async def used() -> tuple[float, int]:
-            stdin.write(b"\n")
-            cpu, memory = (await stdout.readline()).split()
+            server.stdin.write(b"\n")
+            cpu, memory = (await server.read_line()).split()
             return float(cpu), int(memory)
 
-        (sender, _), (receiver, to) = [await log_in(port, number) for number in (count, count + 1)]
-        times: list[float] = []
-        relaying = asyncio.create_task(relay(sender, receiver, to, times))
+        relaying = await start("--relay", str(port), "--number", str(count))
+        await relaying.read_line()
         before, _ = await used()
         sockets, seconds = await storm(port, count)
         after, memory = await used()
-        relaying.cancel()
-        await asyncio.wait({relaying})
-        await asyncio.gather(*(socket.close() for socket in (sender, receiver, *sockets)))
-        stdin.close()
-        await process.wait()
+        relaying.stdin.close()
+        times: list[float] = json.loads(await relaying.read_line())
+        await asyncio.gather(*(socket.close() for socket in sockets))
+        server.stdin.close()
+        await asyncio.gather(server.process.wait(), relaying.process.wait())
     return {
         "benchmark": "key_login",
         "logins": count,
@@ -186,12 +213,16 @@ def main() -> None:
     """Run as a benchmark, or as its server."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--accounts", type=int, default=5000)
-    parser.add_argument("--serve", type=Path)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--relay", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if arguments.serve is not None:
         uvloop.run(serve(arguments.serve))
+    elif arguments.relay is not None:
+        uvloop.run(relay(arguments.relay, arguments.number))
     else:
         print(json.dumps(uvloop.run(run(arguments.accounts))), flush=True)  # noqa: T201
 

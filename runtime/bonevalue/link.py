@@ -92,19 +92,31 @@ class Link(Protocol):
     """
     A reliable, ordered message pipe to one remote peer.
 
-    The handlers are plain attributes and are called from the event loop, never from inside a method of the link.
+    The handlers `on_...` may be set at any time. They are called from the event loop, never from inside a method of the link.
     What they raise is logged and goes no further. Messages that arrive before `on_message` is set are kept, and a
     link that ended before `on_closed` was set says so as soon as it is.
     """
 
-    on_message: Callable[[bytes], None]
-    """Called with each message of the remote peer, in order; never after `on_closed`."""
-    on_closed: Callable[[str], None]
-    """Called exactly once, with a :class:`CloseReason`, also when this side closes; nothing is called after it."""
     on_drained: Callable[[], None]
     """Called each time `buffered` falls to `low_water` or under it."""
     low_water: int
     """Bytes; see `on_drained`."""
+
+    @property
+    def on_message(self) -> Callable[[bytes], None]:
+        """Called with each message of the remote peer, in order; never after `on_closed`."""
+        ...
+
+    @on_message.setter
+    def on_message(self, handler: Callable[[bytes], None]) -> None: ...
+
+    @property
+    def on_closed(self) -> Callable[[str], None]:
+        """Called exactly once, with a :class:`CloseReason`, also when this side closes; nothing is called after it."""
+        ...
+
+    @on_closed.setter
+    def on_closed(self, handler: Callable[[str], None]) -> None: ...
 
     def send(self, message: bytes) -> None:
         """

@@ -109,12 +109,10 @@ class _Builder:
                 continue
             for found in vars(module).values():
                 if _is_module_class(found) and found.__module__ == module.__name__ and found not in self._listed:
-                    self._build(
-                        key, found, ModuleEntry.model_validate({"class": f"{module.__name__}:{found.__name__}"})
-                    )
+                    self._build(key, found, None)
 
-    def _build(self, key: Key, found: type[Module], entry: ModuleEntry) -> None:
-        name = entry.name or found.name
+    def _build(self, key: Key, found: type[Module], entry: ModuleEntry | None) -> None:
+        name = (entry.name if entry is not None else None) or found.name
         if name.startswith("bv."):
             self._fault(key, f"the name {name!r} begins with bv., which is kept for the platform's own modules")
             return
@@ -123,8 +121,12 @@ class _Builder:
             return
         self._names[name] = key
         try:
-            instance = found(dict(entry.config))
-            self.served.append(ServedModule(name, instance, allow=entry.allow, concurrency=entry.concurrency))
+            if entry is None:
+                served = ServedModule(name, found({}))
+            else:
+                instance = found(dict(entry.config))
+                served = ServedModule(name, instance, allow=entry.allow, concurrency=entry.concurrency)
+            self.served.append(served)
         except ValidationError as error:
             self._fault((*key, "config"), error)
         except ConfigError as error:

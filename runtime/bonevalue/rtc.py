@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from enum import Enum
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from aiortc import (
     InvalidStateError,
     RTCConfiguration,
     RTCIceServer,
+    RTCIceTransport,
     RTCIceTransportPolicy,
     RTCPeerConnection,
     RTCSctpTransport,
@@ -146,7 +147,7 @@ class RtcLink(LinkBase):
         pump = self._pump
         if pump is not None and pump.done() and not pump.cancelled() and pump.exception() is not None:
             self._breached(f"a packet that cannot be digested ({pump.exception()!r})")
-        elif self.sctp.transport.transport.state == "failed":
+        elif _path_is_lost(self.sctp.transport.transport):
             self._end(CloseReason.LOST)
         else:
             self._end(CloseReason.REMOTE)
@@ -176,7 +177,12 @@ class RtcLink(LinkBase):
         self._release_connection()
 
 
-class Phase(Enum):
+def _path_is_lost(ice: RTCIceTransport) -> bool:
+    # aioice gives the pair up first and says so later. A transport that aiortc itself closed has lost nothing.
+    return ice.state == "failed" or (ice.state == "completed" and nominated_kinds(ice) is None)
+
+
+class Phase(StrEnum):
     """How far a connection has come, in words for people."""
 
     IDLE = "not yet started"
@@ -266,7 +272,7 @@ class RtcConnection:
     def progress(self) -> str:
         """What the attempt is at and what it tries."""
         if self._phase is not Phase.CONNECTING:
-            return self._phase.value
+            return str(self._phase)
         if self._ice.state != "completed":
             return f"looking for a path ({self._tried()})"
         return "shaking hands" if self._dtls.state != "connected" else "opening the channel"
@@ -281,7 +287,7 @@ class RtcConnection:
         if phase not in _NEXT[self._phase]:
             if self._phase is Phase.ENDED:
                 raise ConnectFailed(self._failure)
-            raise LocalProtocolError(f"{phase.name.lower()} is not possible, the connection is {self._phase.value}")
+            raise LocalProtocolError(f"{phase.name.lower()} is not possible, the connection is {self._phase}")
         logger.debug("connection %x: %s -> %s", id(self), self._phase.name, phase.name)
         self._phase = phase
 

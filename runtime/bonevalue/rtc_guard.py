@@ -29,7 +29,15 @@ from typing import Any
 import aioice.ice
 from aiortc import RTCDtlsTransport, RTCIceTransport, RTCSctpTransport
 from aiortc import rtcsctptransport as sctp_module
-from aiortc.rtcsctptransport import SCTP_DATA_UNORDERED, WEBRTC_BINARY, Chunk, DataChunk, ForwardTsnChunk, SackChunk
+from aiortc.rtcsctptransport import (
+    SCTP_DATA_UNORDERED,
+    SCTP_MAX_PACKET_LENGTH,
+    WEBRTC_BINARY,
+    Chunk,
+    DataChunk,
+    ForwardTsnChunk,
+    SackChunk,
+)
 from aiortc.utils import uint32_gte
 
 from bonevalue.errors import ConfigError
@@ -45,6 +53,10 @@ __all__ = [
     "stop_consent",
 ]
 
+#: Gaps and duplicates that fit in one acknowledgement.
+_MAX_REPORTED = (SCTP_MAX_PACKET_LENGTH - 28) // 4
+#: How far ahead of what has arrived a chunk may be: an acknowledgement has 16 bits to say so.
+_MAX_AHEAD = 65_535
 #: Most chunks held until their message is whole or in its turn. One costs far more than the bytes in it.
 MAX_CHUNKS = 5_120
 
@@ -71,7 +83,7 @@ _METHODS = {
 }
 _ATTRIBUTES: dict[type, set[str]] = {
     RTCSctpTransport: {
-        *("_advertised_rwnd", "_inbound_streams", "_sack_misordered", "_sent_queue"),
+        *("_advertised_rwnd", "_inbound_streams", "_sack_misordered", "_sent_queue", "_last_received_tsn"),
     },
     RTCDtlsTransport: {"_task"},
     RTCIceTransport: {"_connection"},
@@ -134,10 +146,11 @@ def stop_consent(ice: RTCIceTransport) -> None:
     aioice begins them for ever if its `close` falls between the end of the checks and the end of `connect`.
     """
 
-    async def nothing() -> None:
-        pass
+    _replace(ice._connection, query_consent=_nothing)
 
-    _replace(ice._connection, query_consent=nothing)
+
+async def _nothing() -> None:
+    pass
 
 
 def nominated_kinds(ice: RTCIceTransport) -> tuple[str, str] | None:
@@ -206,32 +219,55 @@ class Guard:
     async def _send(self, chunk: Chunk) -> None:
         # Most of aiortc's callers are tasks that nobody waits for: what is raised here would end up as "exception
         # was never retrieved".
+        if isinstance(chunk, SackChunk):
+            # As much as fits in a packet, which is what the RFC asks for; aiortc would write a broken one.
+            del chunk.gaps[_MAX_REPORTED:]
+            del chunk.duplicates[_MAX_REPORTED - len(chunk.gaps) :]
         try:
             await self._send_chunk(chunk)
         except Exception:
             logger.debug("a packet could not be sent", exc_info=True)
             self._on_lost()
 
-    async def _receive(self, chunk: Chunk) -> None:
+    def _receive(self, chunk: Chunk) -> Coroutine[Any, Any, None]:
+        # Not a coroutine: this runs for each packet, and one more coroutine costs as much as all that is done here.
         if self._shut:
-            return
+            return _nothing()
         if isinstance(chunk, DataChunk):
-            if (breach := self._breach(chunk)) is None:
-                await self._receive_chunk(chunk)
-                self._weigh()
-            else:
-                self._stop(self._on_breach, breach)
+            self._check_data(chunk)
         elif isinstance(chunk, SackChunk):
             # What is acknowledged must have been sent. aiortc counts through each range, 65 536 steps for 4 bytes.
-            if sum(last - first + 1 for first, last in chunk.gaps) <= len(self._sctp._sent_queue):
-                acknowledged = self._newly_acknowledged(chunk)
-                await self._receive_chunk(chunk)
-                if acknowledged:
-                    self._on_acknowledged(acknowledged)
+            if chunk.gaps and sum(max(0, last - first + 1) for first, last in chunk.gaps) > len(self._sctp._sent_queue):
+                return _nothing()
+            if acknowledged := self._newly_acknowledged(chunk):
+                self._on_acknowledged(acknowledged)
         elif isinstance(chunk, ForwardTsnChunk):
             self._stop(self._on_breach, "part of a reliable channel was left out")
-        else:
-            await self._receive_chunk(chunk)
+        return _nothing() if self._shut else self._receive_chunk(chunk)
+
+    def _check_data(self, chunk: DataChunk) -> None:
+        sctp = self._sctp
+        ahead = (chunk.tsn - (sctp._last_received_tsn or 0)) & 0xFFFFFFFF
+        if (
+            chunk.protocol != WEBRTC_BINARY
+            or chunk.stream_id != self._stream
+            or chunk.flags & SCTP_DATA_UNORDERED
+            or not chunk.user_data
+            or _MAX_AHEAD < ahead < 1 << 31
+        ):
+            self._stop(
+                self._on_breach,
+                f"a chunk of {len(chunk.user_data)} bytes, stream {chunk.stream_id}, kind {chunk.protocol}, "
+                f"flags {chunk.flags}, {ahead} ahead; binary messages on stream {self._stream} in order were agreed on",
+            )
+        elif sctp._advertised_rwnd < self._least_window:
+            self._stop(self._on_abuse, f"{self.held} bytes of unfinished messages")
+        elif self._pieces() > MAX_CHUNKS:
+            self._stop(self._on_abuse, f"more than {MAX_CHUNKS} pieces of unfinished messages")
+
+    def _pieces(self) -> int:
+        stream = self._sctp._inbound_streams.get(self._stream)
+        return max(len(self._sctp._sack_misordered), len(stream.reassembly) if stream is not None else 0)
 
     def _newly_acknowledged(self, chunk: SackChunk) -> int:
         total = 0
@@ -240,24 +276,6 @@ class Guard:
                 break
             total += len(sent.user_data)
         return total
-
-    def _breach(self, chunk: DataChunk) -> str | None:
-        if chunk.stream_id != self._stream:
-            return f"data on stream {chunk.stream_id}: a channel that was not agreed on"
-        if chunk.protocol != WEBRTC_BINARY:
-            return f"a message of kind {chunk.protocol}: only binary ones are taken"
-        if chunk.flags & SCTP_DATA_UNORDERED:
-            return "an unordered message"
-        return None if chunk.user_data else "an empty data chunk"
-
-    def _weigh(self) -> None:
-        sctp = self._sctp
-        if sctp._advertised_rwnd < self._least_window:
-            self._stop(self._on_abuse, f"{self.held} bytes of unfinished messages")
-        elif len(sctp._sack_misordered) > MAX_CHUNKS or any(
-            len(stream.reassembly) > MAX_CHUNKS for stream in sctp._inbound_streams.values()
-        ):
-            self._stop(self._on_abuse, f"more than {MAX_CHUNKS} pieces of unfinished messages")
 
     def _stop(self, tell: Callable[[str], None], what: str) -> None:
         self._shut = True

@@ -103,7 +103,7 @@ class Target:
             peer, module, request, timeout=self._timeout(timeout), keep_alive=keep_alive
         )
 
-    async def call_all(
+    def call_all(
         self, module: str, request: Any = None, *, timeout: float | None = None, keep_alive: bool = True
     ) -> AsyncGenerator[Result, None]:
         """
@@ -120,8 +120,7 @@ class Target:
                 peer, module, request, timeout=self._timeout(timeout), keep_alive=keep_alive
             )
 
-        async for result in self._ask_all(ask):
-            yield result
+        return self._ask_all(ask)
 
     async def ping(self, *, timeout: float | None = None) -> AsyncGenerator[Result, None]:
         """Measure the way to every peer of the target; each response is a :class:`~bonevalue.peer.Ping`."""
@@ -129,8 +128,7 @@ class Target:
         async def ask(peer: PeerEntry) -> Any:
             return await self._calling.ping_peer(peer, timeout=self._timeout(timeout))
 
-        async for result in self._ask_all(ask):
-            yield result
+        return self._ask_all(ask)
 
     def message(
         self,
@@ -182,7 +180,7 @@ class Target:
         finally:
             for task in waiting:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _result(peer: PeerEntry, task: asyncio.Future[Any]) -> Result:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, func, insert, or_, select, update
 
 from bonevalue.errors import SessionEnded, TokenUsed
 from bonevalue.wire.signals import Binary, SignedBlob
@@ -39,7 +39,7 @@ _JOURNAL = 10_000
 
 CHAIN = and_(certificates.c.owner_id == edges.c.owner_id, certificates.c.contact_id == edges.c.contact_id)
 
-# Made once: to put the query together costs as much as to run it.
+# What every login asks, made once: to put a query together costs as much as to run it.
 _EDGES = (
     select(
         edges.c.owner_id,
@@ -54,6 +54,15 @@ _EDGES = (
     .outerjoin(certificates, CHAIN)
     .order_by(edges.c.owner_id, edges.c.alias, certificates.c.id)
 )
+_OWN_EDGES = _EDGES.where(edges.c.owner_id == bindparam("owner"))
+_BY_NAME = select(accounts).where(accounts.c.username == bindparam("value"))
+_BY_ID = select(accounts).where(accounts.c.id == bindparam("value"))
+_REMOVALS = (
+    select(removals)
+    .where(removals.c.account_id == bindparam("account"), removals.c.removed > bindparam("since"))
+    .order_by(removals.c.id)
+)
+_NOTICES = select(notices).where(notices.c.account_id == bindparam("account")).order_by(notices.c.id)
 
 
 class Ledger:
@@ -79,11 +88,11 @@ class Ledger:
 
     def account(self, username: str) -> Account | None:
         """The account of that name."""
-        return self._one_account(accounts.c.username == username)
+        return self._one_account(_BY_NAME, username)
 
     def account_by_id(self, account_id: AccountId) -> Account | None:
         """The account of that id."""
-        return self._one_account(accounts.c.id == account_id)
+        return self._one_account(_BY_ID, account_id)
 
     def everything(self) -> Snapshot:
         """All accounts and all trust."""
@@ -93,7 +102,7 @@ class Ledger:
 
     def edges(self, account_id: AccountId) -> list[Edge]:
         """All edges that the account owns, by alias."""
-        return self._edges(edges.c.owner_id == account_id)
+        return _to_edges(self._db.execute(_OWN_EDGES, {"owner": account_id}))
 
     def invite(self, token_key: bytes) -> SignedBlob | None:
         """The invite of a token, claimed or not."""
@@ -102,16 +111,12 @@ class Ledger:
 
     def removals(self, account_id: AccountId) -> list[Removal]:
         """Proofs of ended trust, oldest first."""
-        rows = self._db.execute(
-            select(removals)
-            .where(removals.c.account_id == account_id, removals.c.removed > self._now - REMOVALS_KEPT)
-            .order_by(removals.c.id)
-        )
+        rows = self._db.execute(_REMOVALS, {"account": account_id, "since": self._now - REMOVALS_KEPT})
         return [Removal(row.alias, to_signed(row), row.removed) for row in rows]
 
     def notices(self, account_id: AccountId) -> list[Notice]:
         """What to tell the account's people, oldest first."""
-        rows = self._db.execute(select(notices).where(notices.c.account_id == account_id).order_by(notices.c.id))
+        rows = self._db.execute(_NOTICES, {"account": account_id})
         return [Notice(row.id, row.account_id, row.code, row.message, row.created) for row in rows]
 
     def newest_change(self) -> int:
@@ -134,8 +139,8 @@ class Ledger:
 
     # -- what the operations ask
 
-    def _one_account(self, condition: ColumnElement[bool]) -> Account | None:
-        row = self._db.execute(select(accounts).where(condition)).one_or_none()
+    def _one_account(self, query: Select[Any], value: object) -> Account | None:
+        row = self._db.execute(query, {"value": value}).one_or_none()
         return None if row is None else to_account(row)
 
     def _current(self, account_id: AccountId, key: bytes) -> Account:
@@ -172,12 +177,7 @@ class Ledger:
         return self._edges(and_(edges.c.owner_id == owner_id, edges.c.contact_id == contact_id))[0]
 
     def _edges(self, condition: ColumnElement[bool]) -> list[Edge]:
-        rows = self._db.execute(_EDGES.where(condition))
-        found = []
-        for (owner_id, alias, contact_id, key, username), group in groupby(rows, key=lambda row: tuple(row[:5])):
-            chain = tuple(to_signed(row) for row in group if row.blob is not None)
-            found.append(Edge(owner_id, alias, contact_id, key, username, chain))
-        return found
+        return _to_edges(self._db.execute(_EDGES.where(condition)))
 
     def _edge_by_key(self, account_id: AccountId, contact_key: bytes) -> tuple[AccountId, str, list[SignedBlob]] | None:
         """
@@ -263,6 +263,14 @@ class Ledger:
 def to_account(row: Any) -> Account:
     """The account of a row."""
     return Account(row.id, row.username, row.public_key, row.login_hash, row.created)
+
+
+def _to_edges(rows: Iterable[Any]) -> list[Edge]:
+    found = []
+    for (owner_id, alias, contact_id, key, username), group in groupby(rows, key=lambda row: tuple(row[:5])):
+        chain = tuple(to_signed(row) for row in group if row.blob is not None)
+        found.append(Edge(owner_id, alias, contact_id, key, username, chain))
+    return found
 
 
 def packed(signed: SignedBlob) -> dict[str, bytes]:

@@ -51,8 +51,7 @@ class Notices:
     async def load(self, account_id: AccountId) -> Missed:
         """What an account has to be told; nothing, if the database is away."""
         try:
-            removals = await self._store.removals(account_id)
-            notices = await self._store.notices(account_id)
+            removals, notices = await self._store.missed(account_id)
         except Unavailable:
             return Missed()
         return Missed(tuple(removals), tuple(notices))

@@ -337,6 +337,10 @@ class Store:
 
     # -- news
 
+    async def missed(self, account_id: AccountId) -> tuple[list[Removal], list[Notice]]:
+        """:meth:`removals` and :meth:`notices` in one read, for a peer that comes online."""
+        return await self._read(lambda transaction: (transaction.removals(account_id), transaction.notices(account_id)))
+
     async def notices(self, account_id: AccountId) -> list[Notice]:
         """What the account's people have to be told, oldest first."""
         return await self._read(lambda transaction: transaction.notices(account_id))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from bonevalue.cli.passwords import generate, new_password
 from bonevalue.errors import WeakPassword
 from bonevalue.wire.keys import check_password
 from tests.cli.conftest import Bv
-from tests.support.processes import BIN, PASSWORD, clean_environment, discovery_role, write_yaml
+from tests.support.processes import BIN, PASSWORD, PATIENCE, clean_environment, discovery_role, write_yaml
 
 
 def test_generated_passwords_are_long_and_differ() -> None:
@@ -75,16 +75,16 @@ def test_hash_prints_an_entry_without_the_password(bv: Bv, folder: Path) -> None
 def test_the_prompt_asks_twice_and_does_not_echo(folder: Path) -> None:
     """At a real terminal: too short, then two that differ, then the same one twice."""
     write_yaml(folder / "bonevalue.yaml", discovery_role(8123))
-    screen = _Terminal("account", "add", "bob", folder=folder)
-    for question, answer in (
-        ("New password for bob", "short"),
-        ("New password for bob", PASSWORD),
-        ("The same again", "something-else-entirely"),
-        ("New password for bob", PASSWORD),
-        ("The same again", PASSWORD),
-    ):
-        screen.answer(question, answer)
-    code, shown = screen.end()
+    with _Terminal("account", "add", "bob", folder=folder) as terminal:
+        for question, answer in (
+            ("New password for bob", "short"),
+            ("New password for bob", PASSWORD),
+            ("The same again", "something-else-entirely"),
+            ("New password for bob", PASSWORD),
+            ("The same again", PASSWORD),
+        ):
+            terminal.answer(question, answer)
+        code, shown = terminal.end()
     assert code == 0, shown
     assert "10 characters" in shown
     assert "not the same" in shown
@@ -95,9 +95,9 @@ def test_the_prompt_asks_twice_and_does_not_echo(folder: Path) -> None:
 
 def test_an_empty_answer_offers_a_generated_one(folder: Path) -> None:
     write_yaml(folder / "bonevalue.yaml", discovery_role(8123))
-    screen = _Terminal("account", "add", "bob", folder=folder)
-    screen.answer("New password for bob", "")
-    code, shown = screen.end()
+    with _Terminal("account", "add", "bob", folder=folder) as terminal:
+        terminal.answer("New password for bob", "")
+        code, shown = terminal.end()
     assert code == 0, shown
     assert re.search(r"shown this once: \S*([a-z2-9]{5}-){4}[a-z2-9]{5}", shown)
 
@@ -114,10 +114,16 @@ class _Terminal:
         self._shown = ""
         self._looked = 0
 
+    def __enter__(self) -> _Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(PATIENCE)
+        os.close(self._master)
+
     def answer(self, question: str, text: str) -> None:
-        until = time.monotonic() + 20
         while (place := self._shown.find(question, self._looked)) < 0:
-            assert time.monotonic() < until, self._shown
             assert self._read(), self._shown
         self._looked = place + len(question)
         os.write(self._master, f"{text}\n".encode())
@@ -125,10 +131,10 @@ class _Terminal:
     def end(self) -> tuple[int, str]:
         while self._read():
             pass
-        os.close(self._master)
-        return self._process.wait(20), self._shown
+        return self._process.wait(PATIENCE), self._shown
 
     def _read(self) -> bool:
+        assert select.select([self._master], [], [], PATIENCE)[0], f"nothing more came:\n{self._shown}"
         try:
             data = os.read(self._master, 4096)
         except OSError:  # what Linux says when the other end is gone

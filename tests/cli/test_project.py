@@ -97,7 +97,7 @@ def test_check_warns_of_a_secret_that_others_read(bv: Bv, folder: Path) -> None:
     write_yaml(folder / "bonevalue.yaml", content)
     checked = bv("check")
     assert checked.code == 0
-    assert [line for line in checked.faults if line.startswith("warning: ") and "secret" in line]
+    assert [line for line in checked.faults if line.startswith("warning: ") and "password_file" in line]
 
 
 def test_config_masks_secrets(bv: Bv, folder: Path) -> None:

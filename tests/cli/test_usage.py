@@ -72,8 +72,9 @@ def test_common_options_stand_before_or_after(bv: Bv, folder: Path, arguments: t
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-c", "no.yaml", "trust", "list"), ("trust", "-c", "no.yaml", "list"), ("trust", "list", "-c", "no.yaml")]
-)  # fmt: skip
+    "arguments",
+    [("-c", "no.yaml", "trust", "list"), ("trust", "-c", "no.yaml", "list"), ("trust", "list", "-c", "no.yaml")],
+)
 def test_common_options_stand_anywhere_around_a_group(bv: Bv, arguments: tuple[str, ...]) -> None:
     assert bv(*arguments).faults == ["no.yaml: no such file"]
 

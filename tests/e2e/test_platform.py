@@ -224,8 +224,12 @@ def test_a_server_killed_and_started_again(world: World) -> None:
     # Alice calls bob all the while, over a link that is there already.
     folder = world.folder / "alice2"
     write_module(folder, "ticker", TICKER)
-    ticker_module = {"class": "modules.ticker.Ticker", "config": {"to": bob_id}}
-    ticker = world.start(write_yaml(folder / "bonevalue.yaml", peer_role(world.port, "alice", modules=[ticker_module])))
+    write_module(folder, source=NAMED_ECHO)
+    modules = [
+        {"class": "modules.ticker.Ticker", "config": {"to": bob_id}},
+        {"class": "modules.echo.Echo", "config": {"who": "alice2"}},
+    ]
+    ticker = world.start(write_yaml(folder / "bonevalue.yaml", peer_role(world.port, "alice", modules=modules)))
     ticker.wait_for("call 5 answered")
 
     server.stop(SIGKILL)
@@ -240,12 +244,12 @@ def test_a_server_killed_and_started_again(world: World) -> None:
     ticker.wait_for("online as alice")
     assert "failed" not in ticker.output
 
-    assert world.heard("bob1", "alicia") == [("alice1", "bobby")]
-    assert world.heard("alice1", "*") == [("alice1", "Us"), ("bob1", "alicia")]
+    assert world.heard("bob1", "alicia") == [("alice1", "bobby"), ("alice2", "bobby")]
+    assert world.heard("alice1", "*") == [("alice1", "Us"), ("alice2", "Us"), ("bob1", "alicia")]
     world.file("carol1", "carol")
     claimed = bv("token", "claim", "al", unclaimed, folder=world.folder / "carol1")
     assert claimed.code == 0, claimed.stderr
-    assert world.heard("carol1", "al") == [("alice1", "caro")]
+    assert world.heard("carol1", "al") == [("alice1", "caro"), ("alice2", "caro")]
 
 
 TICKER = """\

@@ -276,10 +276,8 @@ async def test_closing_ends_the_wait_in_every_phase(engine: LinkEngine) -> None:
         caller, callee = engine.connection(NO_SERVERS), engine.connection(NO_SERVERS)
         opened = asyncio.create_task(caller.opened())
         await asyncio.sleep(0)
-        if stage > 0:
-            offer = await caller.create_offer()
-        if stage > 1:
-            answer = await callee.accept_offer(offer)
+        offer = await caller.create_offer() if stage > 0 else ""
+        answer = await callee.accept_offer(offer) if stage > 1 else ""
         if stage > 2:
             await caller.accept_answer(answer)
         assert caller.progress()

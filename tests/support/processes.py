@@ -35,6 +35,7 @@ __all__ = [
     "BIN",
     "ECHO",
     "PASSWORD",
+    "PATIENCE",
     "Daemon",
     "Finished",
     "both_roles",
@@ -150,6 +151,7 @@ def run_to_end(
     *args: str | Path,
     folder: Path,
     stdin: str | None = None,
+    stdout: int = subprocess.PIPE,
     env: Mapping[str, str] | None = None,
     timeout: float = PATIENCE,
 ) -> Finished:
@@ -159,12 +161,13 @@ def run_to_end(
         cwd=folder,
         input=stdin if stdin is not None else "",
         env=clean_environment(env),
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=timeout,
         check=False,
     )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return Finished(done.returncode, done.stdout or "", done.stderr)
 
 
 def bv(*args: str | Path, folder: Path, **more: Any) -> Finished:

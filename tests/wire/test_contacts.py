@@ -598,6 +598,13 @@ def test_a_removal_dated_into_the_future_counts_until_now(book: ContactBook) -> 
     assert_trusts(book, bob=BOB)
 
 
+def test_trust_made_by_a_process_whose_clock_is_ahead_can_be_ended_at_once(book: ContactBook) -> None:
+    book.receive(entry("bob", BOB, pin(ALICE, BOB, "bob", NOW + 4 * MINUTE)), NOW)
+    blob, signature = book.make_remove("bob", NOW)
+    book.remove("bob", SignedBlob(Binary(blob), [Binary(signature)]), NOW)
+    assert code(book.receive(entry("bob", BOB, pin(ALICE, BOB, "bob", NOW + 4 * MINUTE)), NOW)) == "not_trusted"
+
+
 def test_removals_of_the_unknown_are_remembered_up_to_a_bound(
     book: ContactBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "i
 PEOPLE = {name: SigningKey.from_seed(bytes.fromhex(entry["seed"])) for name, entry in VECTORS["people"].items()}
 
 
-def each(part: str, name: str = "name") -> Any:
+def each(part: str, name: str = "name") -> pytest.MarkDecorator:
     """A test for each vector of a part."""
     return pytest.mark.parametrize("vector", VECTORS[part], ids=[ascii(vector[name]) for vector in VECTORS[part]])
 

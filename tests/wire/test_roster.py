@@ -244,6 +244,34 @@ def test_a_forged_removal(removal: SignedBlob) -> None:
     assert removed == UserRemoved("bob", BOB.public, proven=False)
 
 
+def test_a_removal_while_we_were_away_is_proved_after_the_lists() -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY], {"7": "bob"})
+    talk.lose()
+    assert talk.log_in([])[1:] == [PeerDisconnected("7", "bob"), UserRemoved("bob", BOB.public, proven=False)]
+    proof = UserRemove("bob", _removal(BOB, ALICE))
+    assert talk.tell(proof) == [UserRemoved("bob", BOB.public, proven=True)]
+    assert talk.tell(proof) == []
+    assert isinstance(talk.tell(UserAdd("bob", BOB_ENTRY))[0], ContactRefused)
+
+
+def test_an_old_removal_does_not_cut_who_is_trusted_again() -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY])
+    talk.tell(UserRemove("bob"))
+    assert talk.tell(UserAdd("robert", contact("robert", BOB, issued=NOW_MS + 1))) == [UserAdded("robert")]
+    assert talk.tell(UserRemove("bob", _removal(BOB, ALICE))) == []
+    assert talk.session.aliases == ("Us", "robert") and not talk.session.refused
+
+
+def test_a_removal_from_before_our_time_is_remembered() -> None:
+    talk = Talk()
+    talk.log_in([])
+    assert talk.tell(UserRemove("bob", _removal(BOB, ALICE)), UserRemove("carol", _removal(CAROL, BOB))) == []
+    assert isinstance(talk.tell(UserAdd("bob", BOB_ENTRY))[0], ContactRefused)
+    assert talk.tell(UserAdd("carol", CAROL_ENTRY)) == [UserAdded("carol")]
+
+
 def test_removals_of_nobody_and_of_ourselves() -> None:
     talk = Talk()
     talk.log_in([BOB_ENTRY])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from getpass import getpass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -98,7 +99,7 @@ def _ask(subject: str, *, variable: bool) -> NewPassword:
         choices = f"--password-file, --generate{f' or {VARIABLE}' if variable else ''}"
         raise typer.BadParameter(f"there is no terminal to ask for the password at: use {choices}")
     for _ in range(_TRIES):
-        text = _hidden(f"New password for {subject} (empty: make one)")
+        text = getpass(f"New password for {subject} (empty: make one): ")
         if not text:
             return NewPassword(generate(), generated=True)
         try:
@@ -106,11 +107,7 @@ def _ask(subject: str, *, variable: bool) -> NewPassword:
         except WeakPassword as error:
             hint(error.message)
             continue
-        if _hidden("The same again") == text:
+        if getpass("The same again: ") == text:
             return NewPassword(text)
         hint("The two are not the same.")
     raise WeakPassword(f"no usable password in {_TRIES} tries")
-
-
-def _hidden(text: str) -> str:
-    return str(typer.prompt(text, hide_input=True, default="", show_default=False, err=True))

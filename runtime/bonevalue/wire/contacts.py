@@ -274,7 +274,7 @@ class ContactBook:
             raise ContactConflict("its certificates are for different keys")
         if self._keys.public in keys:
             raise ContactConflict("its key is that of this account itself")
-        if any(fingerprint(key) in self._refuse for key in keys):
+        if self._refuse and not self._refuse.isdisjoint(map(fingerprint, keys)):
             raise NotTrusted("its key is refused by trust.refuse")
         if ends != {evidence.public_key}:
             raise IdentityMismatch(

@@ -145,7 +145,7 @@ class Ledger:
 
     def read_removal(self, remove: SignedBlob, now_ms: int) -> Removal:
         """
-        Check a removal. It is dated no later than now, so that nobody can end trust that is yet to be made.
+        Check a removal. One by somebody else is dated no later than now: nobody can end trust that is yet to be made.
 
         Raises:
             IdentityMismatch: malformed, not signed by who it says, or not between this account and another.
@@ -155,10 +155,13 @@ class Ledger:
             Remove.open(remove.blob, remove.signatures, value.remover_key)
         except RemoteProtocolError as error:
             raise IdentityMismatch(f"a removal is malformed: {error.message}") from error
-        others = {value.remover_key, value.removed_key} - {self._own_key}
-        if len(others) != 1 or self._own_key not in (value.remover_key, value.removed_key):
-            raise IdentityMismatch("the removal is not between this account and another")
-        return Removal(others.pop(), min(value.issued, now_ms))
+        if value.remover_key == value.removed_key:
+            raise IdentityMismatch("the removal is of an account by itself")
+        if value.remover_key == self._own_key:
+            return Removal(value.removed_key, value.issued)
+        if value.removed_key == self._own_key:
+            return Removal(value.remover_key, min(value.issued, now_ms))
+        raise IdentityMismatch("the removal is not of this account")
 
     def _read_pins(self, blobs: _Blobs) -> Iterator[Statement]:
         for blob, signed in blobs:

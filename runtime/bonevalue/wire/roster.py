@@ -7,6 +7,7 @@ What is known but not proved is shown, with what is wrong with it, and gets no c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ from bonevalue.wire.signals import (
 )
 
 __all__ = ["MAX_ALIASES", "MAX_PEERS", "Roster", "Snapshot"]
+
+logger = logging.getLogger(__name__)
 
 #: Most aliases of an account, ``Us`` included.
 MAX_ALIASES = 10_001
@@ -96,6 +99,7 @@ class Roster:
         self._presence = Presence()
         self._events: list[Event] = []
         self._pins: list[UpdateContact] = []
+        self._unproven: dict[bytes, str] = {}  # who went without proof, so that a later proof still cuts the links
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -165,6 +169,7 @@ class Roster:
         if name == "Us":
             raise BadMessage("userRemove of our own account")
         if name not in self._names:
+            self._prove_late(removed, now_ms)
             return
         del self._names[name]
         key, proven = None, False
@@ -221,6 +226,24 @@ class Roster:
         book.discard(removed.name)
         return key, False
 
+    def _prove_late(self, removed: UserRemove, now_ms: int) -> None:
+        """A proof for an alias that is gone already: we were away, or this is long ago and only to be remembered."""
+        if self._contacts is None or removed.remove is None:
+            return
+        try:
+            key = self._contacts.remove(None, removed.remove, now_ms)
+        except BoneValueError as error:
+            logger.debug("a removal that proves nothing: %s", error.message)
+            return
+        self._review(self._contacts)
+        name = self._unproven.pop(key, None)
+        if name is not None and self._contacts.name_of(key) is None:  # trusted again since, it has nothing to fear
+            self._events.append(UserRemoved(name, key, proven=True))
+
     def _forget(self, name: str, key: bytes | None, *, proven: bool) -> None:
         self._events += self._presence.vanish_all(name)
         self._events.append(UserRemoved(name, key, proven))
+        if key is not None and not proven:
+            self._unproven[key] = name
+            if len(self._unproven) > MAX_ALIASES:
+                del self._unproven[next(iter(self._unproven))]

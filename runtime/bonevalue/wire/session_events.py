@@ -109,7 +109,7 @@ class UserAdded:
 
 @dataclass(frozen=True, slots=True)
 class UserRemoved:
-    """The trust with an account has ended, says the server."""
+    """The trust with an account has ended, says the server; it may say so first, and prove it in a second event."""
 
     name: str
     key: bytes | None

@@ -9,8 +9,7 @@ a :class:`Signal` or raises :class:`~bonevalue.errors.BadMessage` or :class:`~bo
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -69,9 +68,13 @@ MAX_DEPTH = 8
 MAX_KEYS = 64
 
 
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+
+
 def to_base64url(data: bytes) -> str:
     """Base64url without padding (RFC 4648 section 5)."""
-    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return b2a_base64(data, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
 
 
 def from_base64url(text: str) -> bytes:
@@ -82,8 +85,8 @@ def from_base64url(text: str) -> bytes:
         ValueError: a character is not of the alphabet, or the text is not the one that its bytes give.
     """
     try:
-        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (Base64Error, ValueError) as error:
+        data = a2b_base64(text.encode("ascii").translate(_FROM_URL) + b"=" * (-len(text) % 4))
+    except ValueError as error:  # binascii.Error is one
         raise ValueError("not base64url") from error
     if to_base64url(data) != text:
         raise ValueError("not canonical base64url")
@@ -447,15 +450,18 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_depth(value: Any, left: int) -> None:
+def _check(value: Any, left: int) -> None:
+    """Refuse what is nested too deep, and text with half a surrogate pair, which could not be sent on."""
     if left < 0:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, dict):
         for item in value.values():
-            _check_depth(item, left - 1)
+            _check(item, left - 1)
     elif isinstance(value, list):
         for item in value:
-            _check_depth(item, left - 1)
+            _check(item, left - 1)
+    elif isinstance(value, str) and not value.isascii():
+        value.encode()
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_to_text)
@@ -488,7 +494,7 @@ def decode(text: str | bytes, sender: Literal["server", "client"]) -> Signal:
         raise BadMessage(f"a message may have {MAX_MESSAGE} bytes")
     try:
         value = _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8"))
-        _check_depth(value, MAX_DEPTH)
+        _check(value, MAX_DEPTH)
         envelope = msgspec.convert(value, _Envelope)
     except (ValueError, RecursionError) as error:  # msgspec.ValidationError is a ValueError
         raise BadMessage(f"not a message: {error}") from error

@@ -1,0 +1,245 @@
+"""
+A peer that means harm, inside the encrypted channel: each of its tricks against a link of ours.
+
+The attacker is an aiortc connection of our own, whose lower layers are used by hand. What it does to itself does not
+matter; the victim must end the link with the right reason, hold little and stay quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from struct import pack
+from typing import Any
+
+import aioice.ice
+import pytest
+from aiortc import RTCSctpTransport
+from aiortc import rtcsctptransport as sctp_module
+from aiortc.rtcsctptransport import (
+    SCTP_DATA_FIRST_FRAG,
+    SCTP_DATA_LAST_FRAG,
+    SCTP_DATA_UNORDERED,
+    WEBRTC_BINARY,
+    WEBRTC_DCEP,
+    WEBRTC_STRING,
+    Chunk,
+    DataChunk,
+    ForwardTsnChunk,
+    SackChunk,
+)
+
+from bonevalue import rtc_guard
+from bonevalue.errors import ConfigError
+from bonevalue.link import MAX_RECEIVED, MAX_UNDELIVERED, CloseReason
+from bonevalue.rtc import RtcEngine, RtcLink
+from bonevalue.rtc_guard import MAX_CHUNKS
+from tests.support.links import Ends, Heard, connect, listen
+from tests.support.waiting import until
+
+WHOLE = SCTP_DATA_FIRST_FRAG | SCTP_DATA_LAST_FRAG
+
+
+@dataclass
+class Duel:
+    """An attacker, a victim, and what the victim was told."""
+
+    ends: Ends
+    attacker: RTCSctpTransport
+    victim: RtcLink
+    heard: Heard
+
+    async def send(self, data: bytes, *, kind: int = WEBRTC_BINARY, stream: int = 0, flags: int = WHOLE) -> None:
+        """Send one data chunk with the next number, whatever the window says."""
+        chunk = DataChunk(flags=flags)
+        chunk.tsn, self.attacker._local_tsn = (
+            self.attacker._local_tsn,
+            sctp_module.tsn_plus_one(self.attacker._local_tsn),
+        )
+        chunk.stream_id, chunk.stream_seq, chunk.protocol, chunk.user_data = stream, 0, kind, data
+        await self.attacker._send_chunk(chunk)
+
+    async def send_raw(self, kind: int, flags: int, body: bytes) -> None:
+        """Send one chunk of which nothing needs to be right."""
+
+        class Raw(Chunk):
+            type = kind
+
+        await self.attacker._send_chunk(Raw(flags, body))
+
+    async def ended(self, reason: CloseReason) -> None:
+        """Wait for the end of the victim's link, which must have this reason."""
+        await until(lambda: self.heard.closed)
+        assert self.heard.closed == [reason]
+
+    async def unharmed(self) -> None:
+        """The link carries messages as before."""
+        self.ends.ours.send(b"still there?")
+        await until(lambda: b"still there?" in self.heard.messages)
+        assert self.victim.closed is None
+
+
+@pytest.fixture
+async def duel() -> AsyncIterator[Duel]:
+    """Two ends of a link, the caller's one in the hands of an attacker."""
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    ends = await connect(RtcEngine())
+    assert isinstance(ends.ours, RtcLink) and isinstance(ends.theirs, RtcLink)
+    yield Duel(ends, ends.ours.sctp, ends.theirs, listen(ends.theirs))
+    await ends.close()
+    gc.collect()
+    assert unhandled == []
+
+
+OPEN = pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "stream", "flags"),
+    [
+        pytest.param(OPEN, WEBRTC_DCEP, 0, WHOLE, id="open the channel again"),
+        pytest.param(OPEN, WEBRTC_DCEP, 2, WHOLE, id="open another channel"),
+        pytest.param(b"hello", WEBRTC_BINARY, 7, WHOLE, id="data on another stream"),
+        pytest.param(b"hello", WEBRTC_STRING, 0, WHOLE, id="text"),
+        pytest.param(b"\xff\xfe", WEBRTC_STRING, 0, WHOLE, id="text that is not UTF-8"),
+        pytest.param(b"\0", sctp_module.WEBRTC_BINARY_EMPTY, 0, WHOLE, id="an empty message"),
+        pytest.param(b"", WEBRTC_BINARY, 0, WHOLE, id="a chunk without data"),
+        pytest.param(b"hello", WEBRTC_BINARY, 0, WHOLE | SCTP_DATA_UNORDERED, id="an unordered message"),
+    ],
+)
+async def test_what_was_not_agreed_on_ends_the_link(
+    duel: Duel, data: bytes, kind: int, stream: int, flags: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    await duel.send(data, kind=kind, stream=stream, flags=flags)
+    await duel.ended(CloseReason.PROTOCOL)
+    assert duel.heard.messages == []
+    assert "agreed on" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_message_that_is_too_long_ends_the_link(duel: Duel) -> None:
+    assert isinstance(duel.ends.ours, RtcLink)
+    duel.ends.ours.channel.send(bytes(MAX_RECEIVED))
+    await until(lambda: duel.heard.messages)
+    duel.attacker._remote_max_message_size = 0  # it does not care what we take
+    duel.ends.ours.channel.send(bytes(MAX_RECEIVED + 1))
+    await duel.ended(CloseReason.PROTOCOL)
+
+
+async def test_leaving_out_a_message_ends_the_link(duel: Duel) -> None:
+    chunk = ForwardTsnChunk()
+    chunk.cumulative_tsn = duel.attacker._local_tsn
+    await duel.attacker._send_chunk(chunk)
+    await duel.ended(CloseReason.PROTOCOL)
+
+
+async def test_a_packet_that_makes_aiortc_stumble_ends_the_link(duel: Duel) -> None:
+    await duel.send_raw(DataChunk.type, WHOLE, b"\1\2\3")
+    await duel.ended(CloseReason.PROTOCOL)
+
+
+async def test_an_unfinished_message_is_held_up_to_a_limit(duel: Duel) -> None:
+    piece = bytes(sctp_module.USERDATA_MAX_LENGTH)
+    sent = 0
+    while sent < MAX_UNDELIVERED:
+        for _ in range(50):
+            await duel.send(piece, flags=0 if sent else SCTP_DATA_FIRST_FRAG)
+            sent += len(piece)
+        await until(lambda sent=sent: duel.victim._guard.held >= sent or duel.victim.closed)  # type: ignore[misc]
+        assert duel.victim._guard.held <= MAX_UNDELIVERED + len(piece)
+    await duel.ended(CloseReason.ABUSE)
+
+
+@pytest.mark.parametrize("step", [1, 2], ids=["in a row", "with gaps"])
+async def test_many_small_pieces_are_held_up_to_a_limit(duel: Duel, step: int) -> None:
+    sent = 0
+    while sent < MAX_CHUNKS + 50:
+        for _ in range(50):
+            duel.attacker._local_tsn += step - 1
+            await duel.send(b"x", flags=0 if sent else SCTP_DATA_FIRST_FRAG)
+            sent += 1
+        await until(lambda sent=sent: duel.victim._guard.held >= sent or duel.victim.closed)  # type: ignore[misc]
+        assert duel.victim._guard.held <= MAX_CHUNKS + 1
+    await duel.ended(CloseReason.ABUSE)
+
+
+async def test_a_chunk_far_ahead_ends_the_link(duel: Duel) -> None:
+    duel.attacker._local_tsn += 60_000
+    await duel.send(b"x")
+    await until(lambda: duel.victim._guard.held)
+    duel.attacker._local_tsn += 10_000
+    await duel.send(b"x")
+    await duel.ended(CloseReason.PROTOCOL)
+
+
+async def test_a_parameter_of_no_length_does_not_stop_the_process(duel: Duel) -> None:
+    before = time.monotonic()
+    for kind in (1, 2, 4, 5, 6, 9, 130):  # every chunk that has parameters
+        await duel.send_raw(kind, 0, bytes(40))
+    await duel.unharmed()
+    assert time.monotonic() - before < 5
+
+
+async def test_acknowledging_what_was_never_sent_costs_nothing(duel: Duel) -> None:
+    sack = SackChunk()
+    sack.cumulative_tsn = duel.victim.sctp._last_sacked_tsn
+    sack.gaps = [(1, 65_535)] * 250
+    await duel.unharmed()
+    before = time.process_time()
+    for _ in range(20):
+        await duel.attacker._send_chunk(sack)
+    await duel.unharmed()
+    assert time.process_time() - before < 1  # counted through, it is about a second for each
+    sack.gaps = [(65_535, 1), *[(1, 60_000)] * 2]
+    await duel.attacker._send_chunk(sack)
+    await duel.unharmed()
+
+
+async def test_the_channel_reset_is_a_good_end(duel: Duel) -> None:
+    assert isinstance(duel.ends.ours, RtcLink)
+    duel.ends.ours.channel.close()
+    await duel.ended(CloseReason.REMOTE)
+
+
+async def test_a_path_that_breaks_is_a_loss(duel: Duel) -> None:
+    # What aioice does when six consent checks in a row were not answered.
+    await duel.victim.sctp.transport.transport._connection.close()
+    await duel.ended(CloseReason.LOST)
+
+
+async def test_sending_into_a_broken_path_raises_nowhere(duel: Duel) -> None:
+    duel.victim.send(b"before")
+    duel.victim.sctp.transport.transport._connection._nominated.clear()
+    for _ in range(100):
+        duel.victim.send(bytes(16_384))
+    await until(lambda: duel.heard.closed)
+
+
+def test_an_aiortc_that_has_changed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    RtcEngine()
+    with monkeypatch.context() as patch:
+        patch.delattr(RTCSctpTransport, "_receive_chunk")
+        with pytest.raises(ConfigError, match=r"RTCSctpTransport\._receive_chunk"):
+            RtcEngine()
+    with monkeypatch.context() as patch:
+        patch.setattr(RTCSctpTransport, "__init__", lambda self: None)
+        with pytest.raises(ConfigError, match=r"RTCSctpTransport\._advertised_rwnd"):
+            RtcEngine()
+
+
+def test_loopback_is_offered_only_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    RtcEngine()
+    monkeypatch.setattr(rtc_guard, "_find_addresses", lambda use_ipv4, use_ipv6: ["192.0.2.1", "169.254.7.7"])
+    assert aioice.ice.get_host_addresses(True, True) == ["192.0.2.1", "169.254.7.7"]
+    assert not rtc_guard.only_loopback()
+    monkeypatch.setattr(rtc_guard, "_find_addresses", lambda use_ipv4, use_ipv6: [])
+    assert aioice.ice.get_host_addresses(True, True) == ["127.0.0.1", "::1"]
+    assert aioice.ice.get_host_addresses(True, False) == ["127.0.0.1"]
+    assert rtc_guard.only_loopback()
+    monkeypatch.setattr(rtc_guard, "_find_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.2"])
+    assert aioice.ice.get_host_addresses(True, True) == ["127.0.0.2"]
+    assert rtc_guard.only_loopback()
