@@ -297,7 +297,7 @@ class PeerSettings(RoleSettings):
             failed = error
         names: set[str] = set()
         problems: list[Problem] = []
-        for index, entry in sound_items(value, AnyModule, info.context):
+        for index, entry in sound_items(value, AnyModule):
             if isinstance(entry, ModuleEntry) and entry.name is not None:
                 if entry.name in names:
                     problems.append(((index, "name"), "is the name of an earlier module, too"))

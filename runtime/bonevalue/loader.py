@@ -107,8 +107,9 @@ class _Builder:
             except ConfigError as error:
                 self._fault((*key, "folder"), error.message)
                 continue
-            for found in vars(module).values():
-                if _is_module_class(found) and found.__module__ == module.__name__ and found not in self._listed:
+            for name, found in list(vars(module).items()):
+                own = _is_module_class(found) and found.__module__ == module.__name__
+                if own and not name.startswith("_") and found not in self._listed:
                     self._build(key, found, None)
 
     def _build(self, key: Key, found: type[Module], entry: ModuleEntry | None) -> None:

@@ -22,7 +22,6 @@ from aiortc import (
     InvalidStateError,
     RTCConfiguration,
     RTCIceServer,
-    RTCIceTransport,
     RTCIceTransportPolicy,
     RTCPeerConnection,
     RTCSctpTransport,
@@ -112,6 +111,7 @@ class RtcLink(LinkBase):
         self._guard = Guard(
             self.sctp,
             stream=STREAM,
+            max_message=MAX_RECEIVED,
             max_held=MAX_UNDELIVERED,
             on_acknowledged=self._acknowledged,
             on_breach=self._breached,
@@ -135,22 +135,23 @@ class RtcLink(LinkBase):
             self._pump.add_done_callback(_take_exception)
 
     def noticed(self) -> None:
-        """Something has ended. Why, shows a turn of the loop later, when the others have noticed too."""
+        """Something has ended. Why, shows a turn of the loop later, when the task that reads has ended too."""
         if self.closed is None:
-            self._loop.call_soon(self._judge)
+            ice = self.sctp.transport.transport
+            # By then aiortc may have closed the transport. aioice gives the pair up before anybody else knows.
+            lost = ice.state == "failed" or (ice.state == "completed" and nominated_kinds(ice) is None)
+            self._loop.call_soon(self._judge, CloseReason.LOST if lost else CloseReason.REMOTE)
 
     def _dtls_changed(self) -> None:
         if self.sctp.transport.state in ("closed", "failed"):
             self.noticed()
 
-    def _judge(self) -> None:
+    def _judge(self, reason: CloseReason) -> None:
         pump = self._pump
         if pump is not None and pump.done() and not pump.cancelled() and pump.exception() is not None:
             self._breached(f"a packet that cannot be digested ({pump.exception()!r})")
-        elif _path_is_lost(self.sctp.transport.transport):
-            self._end(CloseReason.LOST)
         else:
-            self._end(CloseReason.REMOTE)
+            self._end(reason)
 
     def _breached(self, what: str) -> None:
         if self.closed is None:
@@ -175,11 +176,6 @@ class RtcLink(LinkBase):
     def _release(self) -> None:
         self._guard.shut()
         self._release_connection()
-
-
-def _path_is_lost(ice: RTCIceTransport) -> bool:
-    # aioice gives the pair up first and says so later. A transport that aiortc itself closed has lost nothing.
-    return ice.state == "failed" or (ice.state == "completed" and nominated_kinds(ice) is None)
 
 
 class Phase(StrEnum):

@@ -57,8 +57,8 @@ __all__ = [
 _MAX_REPORTED = (SCTP_MAX_PACKET_LENGTH - 28) // 4
 #: How far ahead of what has arrived a chunk may be: an acknowledgement has 16 bits to say so.
 _MAX_AHEAD = 65_535
-#: Most chunks held until their message is whole or in its turn. One costs far more than the bytes in it.
-MAX_CHUNKS = 5_120
+#: Most chunks held until their message is whole or in its turn. aiortc walks over all of them for each that comes.
+MAX_CHUNKS = 2_048
 
 logger = logging.getLogger(__name__)
 _find_addresses = aioice.ice.get_host_addresses
@@ -176,6 +176,7 @@ class Guard:
     Args:
         sctp: the association, not yet started.
         stream: the only stream that may carry anything.
+        max_message: the longest message in bytes; a longer one is not waited for.
         max_held: bytes that may be held before a message is whole or in its turn.
         on_acknowledged: called with the number of bytes that the peer has acknowledged anew.
         on_breach: called with what happened when the peer breaks the rules; nothing is taken from it afterwards.
@@ -188,6 +189,7 @@ class Guard:
         sctp: RTCSctpTransport,
         *,
         stream: int,
+        max_message: int,
         max_held: int,
         on_acknowledged: Callable[[int], None],
         on_breach: Callable[[str], None],
@@ -201,6 +203,7 @@ class Guard:
         self._on_abuse = on_abuse
         self._on_lost = on_lost
         self._window = sctp._advertised_rwnd
+        self._max_message = max_message
         self._least_window = sctp._advertised_rwnd - max_held
         self._shut = False
         self._receive_chunk = sctp._receive_chunk
@@ -260,6 +263,9 @@ class Guard:
                 f"a chunk of {len(chunk.user_data)} bytes, stream {chunk.stream_id}, kind {chunk.protocol}, "
                 f"flags {chunk.flags}, {ahead} ahead; binary messages on stream {self._stream} in order were agreed on",
             )
+        elif self.held > self._max_message and not sctp._sack_misordered:
+            # Nothing is missing before what is held: it is the beginning of one message.
+            self._stop(self._on_breach, f"a message of more than {self._max_message} bytes")
         elif sctp._advertised_rwnd < self._least_window:
             self._stop(self._on_abuse, f"{self.held} bytes of unfinished messages")
         elif self._pieces() > MAX_CHUNKS:

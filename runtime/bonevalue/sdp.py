@@ -19,6 +19,7 @@ __all__ = [
     "MAX_CANDIDATE",
     "MAX_CANDIDATES",
     "MAX_DESCRIPTION",
+    "MAX_NAMED",
     "Candidate",
     "RemoteDescription",
     "read_candidate",

@@ -21,7 +21,8 @@ from bonevalue.settings_tree import Node, Path, Source, node_of
 __all__ = ["PREFIX", "keys_by_variable", "override"]
 
 #: Every variable that begins so is ours.
-PREFIX = "BV_"
+PREFIX = RoleSettings.model_config.get("env_prefix") or ""
+_DELIMITER = RoleSettings.model_config.get("env_nested_delimiter") or ""
 
 
 def keys_by_variable(roles: Iterable[type[RoleSettings]]) -> dict[str, tuple[Path, FieldInfo | None]]:
@@ -47,7 +48,7 @@ def _below(path: Path, key: str, info: FieldInfo) -> Iterator[tuple[str, tuple[P
 
 
 def _variable(path: Path) -> str:
-    return PREFIX + "__".join(map(str, path)).upper()
+    return PREFIX + _DELIMITER.join(map(str, path)).upper()
 
 
 def _is_list(info: FieldInfo) -> bool:

@@ -11,6 +11,8 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -34,6 +36,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bonevalue.errors import BoneValueError
 from bonevalue.settings_units import (
@@ -67,6 +70,7 @@ __all__ = [
     "Size",
     "checked",
     "duration_text",
+    "from_folder",
     "is_loopback",
     "is_private",
     "is_secret",
@@ -75,6 +79,7 @@ __all__ = [
     "parts_of",
     "sections_of",
     "sound_items",
+    "starting_from",
     "text_with_unit",
     "wrong",
 ]
@@ -84,6 +89,10 @@ Problem = tuple[tuple[str | int, ...], str]
 
 #: What usernames and aliases are, for people.
 NAME_RULE = "1 to 32 of a-z 0-9 _ . -, not all digits, not us"
+
+
+# pydantic-settings offers no way to hand a validation context to its models.
+_start: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 
 class Section(BaseModel):
@@ -135,8 +144,23 @@ class Section(BaseModel):
         return cls.model_construct().model_dump(mode="json", include=names, by_alias=True)
 
 
-class RoleSettings(Section):
-    """All settings of one role (peer or discovery server), from one file and the environment."""
+class RoleSettings(Section, BaseSettings):
+    """
+    All settings of one role (peer or discovery server), from one file and the environment.
+
+    The names of environment variables are pydantic-settings' own, prefix and delimiter as configured here. The
+    environment itself is read by :mod:`bonevalue.settings_environment` and not here, for two reasons: settings made in
+    code are what their arguments say, and a fault in a variable is reported with its name, beside those of the file.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        env_prefix="BV_",
+        env_nested_delimiter="__",
+    )
 
     #: The top-level key whose presence makes a file declare the role.
     declared_by: ClassVar[str]
@@ -147,6 +171,18 @@ class RoleSettings(Section):
 
     #: Fields that are top-level keys in any case and belong to every role.
     shared: ClassVar[frozenset[str]] = frozenset({"log"})
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given is all there is; see above."""
+        return (init_settings,)
 
 
 def _as_written(schema: JsonSchemaValue, *, needed: bool) -> JsonSchemaValue:
@@ -181,13 +217,13 @@ def wrong(*problems: Problem, besides: ValidationError | None = None) -> Validat
     return ValidationError.from_exception_data("settings", lines, hide_input=True)
 
 
-def sound_items(items: Any, annotation: Any, context: Any) -> list[tuple[int, Any]]:
+def sound_items(items: Any, annotation: Any) -> list[tuple[int, Any]]:
     """The items of a list that are valid by themselves, with their indexes; ``annotation`` is that of one item."""
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     found: list[tuple[int, Any]] = []
     for index, item in enumerate(items if isinstance(items, (list, tuple)) else ()):
         try:
-            found.append((index, adapter.validate_python(item, context=context)))
+            found.append((index, adapter.validate_python(item)))
         except ValidationError:
             continue
     return found
@@ -331,8 +367,19 @@ Listen = Annotated[
 # -- paths and secrets -----------------------------------------------------------------------------------------
 
 
-def _from_folder(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder")
+@contextmanager
+def starting_from(folder: Path) -> Iterator[None]:
+    """Within it, relative paths in settings start from this folder; otherwise they are left as they are."""
+    token = _start.set(folder)
+    try:
+        yield
+    finally:
+        _start.reset(token)
+
+
+def from_folder(path: Path) -> Path:
+    """The path, from the folder of :func:`starting_from`; ``~`` is the home folder."""
+    folder = _start.get()
     try:
         return path if folder is None else Path(folder, path.expanduser())
     except RuntimeError:
@@ -341,7 +388,7 @@ def _from_folder(path: Path, info: ValidationInfo) -> Path:
 
 LocalPath = Annotated[
     Path,
-    AfterValidator(_from_folder),
+    AfterValidator(from_folder),
     PlainSerializer(str, when_used="json"),
     WithJsonSchema({"type": "string", "minLength": 1}),
 ]

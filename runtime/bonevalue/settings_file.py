@@ -25,7 +25,16 @@ from pydantic import ValidationError
 from bonevalue.errors import ConfigError, Fault
 from bonevalue.settings_environment import override
 from bonevalue.settings_faults import Faults, suggestion
-from bonevalue.settings_fields import RoleSettings, Section, is_private, is_secret, keys_of, sections_of, sound_items
+from bonevalue.settings_fields import (
+    RoleSettings,
+    Section,
+    is_private,
+    is_secret,
+    keys_of,
+    sections_of,
+    sound_items,
+    starting_from,
+)
 from bonevalue.settings_tree import MAX_BYTES, Node, Source, dotted, interpolate, parse, variables
 from bonevalue.settings_tree import Path as KeyPath
 
@@ -72,7 +81,8 @@ class Loaded:
         # The annotation is `tuple[ITEM, ...]`.
         item = get_args(self._roles[role].model_fields[key].annotation)[0]
         items = self._data.get(role, {}).get(key)
-        return [((key, index), found) for index, found in sound_items(items, item, {"folder": self.folder})]
+        with starting_from(self.folder):
+            return [((key, index), found) for index, found in sound_items(items, item)]
 
     def masked(self) -> dict[str, Any]:
         """Everything in effect, as it would stand in a file, without secrets."""
@@ -260,7 +270,8 @@ class _Reading:
 
     def _settings(self, role: type[RoleSettings], data: Any) -> RoleSettings | None:
         try:
-            return role.model_validate(data, context={"folder": self._folder})
+            with starting_from(self._folder):
+                return role.model_validate(data)
         except ValidationError as error:
             self._faults.add_errors(error, model=role)
             return None

@@ -122,7 +122,7 @@ class Target:
 
         return self._ask_all(ask)
 
-    async def ping(self, *, timeout: float | None = None) -> AsyncGenerator[Result, None]:
+    def ping(self, *, timeout: float | None = None) -> AsyncGenerator[Result, None]:
         """Measure the way to every peer of the target; each response is a :class:`~bonevalue.peer.Ping`."""
 
         async def ask(peer: PeerEntry) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from msgspec import Struct
 
-from bonevalue.wire.signals import PeerConnect, PeerDisconnect, SignedBlob, UserAdd, UserRemove
+from bonevalue.wire.signals import PeerConnect, PeerDisconnect, UserAdd, UserRemove
 from bonevalue_server.directory import Directory
 from bonevalue_server.presence import Presence
 from bonevalue_server.records import AccountId, Edge
@@ -51,23 +51,25 @@ class Announcer:
         """Something was written to the database."""
         match news:
             case TrustMade(redemption):
-                for edge in (redemption.inviter, redemption.claimer):
+                edges = (redemption.inviter, redemption.claimer)
+                for edge in edges:
                     self._directory.trusted(edge)
-                for edge in (redemption.inviter, redemption.claimer):
-                    self._added(edge)
+                for edge in edges:
+                    self._tell(edge.owner_id, UserAdd(edge.alias, contact_of(edge)))
+                self._meet(redemption.inviter.owner_id, redemption.claimer.owner_id)
             case TrustEnded(remover_id, alias, removed_id, removed_alias, remove):
-                self._removed(remover_id, alias, removed_id, remove)
-                self._removed(removed_id, removed_alias, remover_id, remove)
+                self._part(remover_id, removed_id)
                 self._directory.untrusted(remover_id, removed_id)
                 self._directory.untrusted(removed_id, remover_id)
+                self._tell(remover_id, UserRemove(alias, remove))
+                self._tell(removed_id, UserRemove(removed_alias, remove))
             case EdgeChanged(edge):
                 self._directory.trusted(edge)
             case KeyChanged(rotated):
                 self._directory.forget(rotated.account.id)
                 for edge in rotated.contacts:
                     self._directory.trusted(edge)
-                    for session in self._presence.sessions(edge.owner_id):
-                        self._deliver(session, UserAdd(edge.alias, contact_of(edge)))
+                    self._tell(edge.owner_id, UserAdd(edge.alias, contact_of(edge)))
 
     def reloaded(self, account_id: AccountId, edges: Collection[Edge]) -> None:
         """Another process changed the trust of an account: these are its contacts now."""
@@ -77,27 +79,32 @@ class Announcer:
         aliases = {edge.contact_id: edge.alias for edge in edges}
         for contact_id, alias in known.items():
             if aliases.get(contact_id) != alias:
-                self._removed(account_id, alias, contact_id, None)
+                self._part(account_id, contact_id)
                 self._directory.untrusted(account_id, contact_id)
+                self._tell(account_id, UserRemove(alias))
         for edge in edges:
             if known.get(edge.contact_id) != edge.alias:
                 self._directory.trusted(edge)
-                self._added(edge)
+                self._tell(account_id, UserAdd(edge.alias, contact_of(edge)))
+                self._meet(account_id, edge.contact_id)
 
-    def _added(self, edge: Edge) -> None:
-        sessions = self._presence.sessions(edge.owner_id)
-        for session in sessions:
-            self._deliver(session, UserAdd(edge.alias, contact_of(edge)))
-        if self._directory.name_for(edge.owner_id, edge.contact_id) is not None:
-            for entry in list(self._presence.visible(edge.contact_id, edge.alias)):
-                for session in sessions:
-                    self._deliver(session, PeerConnect(entry.name, entry.id))
+    def _tell(self, account_id: AccountId, message: Struct) -> None:
+        """Tell all sessions of an account."""
+        for session in self._presence.sessions(account_id):
+            self._deliver(session, message)
 
-    def _removed(self, owner_id: AccountId, alias: str, contact_id: AccountId, remove: SignedBlob | None) -> None:
-        sessions = self._presence.sessions(owner_id)
-        if self._directory.name_for(owner_id, contact_id) is not None:
-            for entry in list(self._presence.visible(contact_id, alias)):
-                for session in sessions:
-                    self._deliver(session, PeerDisconnect(entry.id))
-        for session in sessions:
-            self._deliver(session, UserRemove(alias, remove))
+    def _meet(self, one: AccountId, other: AccountId) -> None:
+        """The peers of two accounts see each other from now on, if both trust."""
+        for owner_id, contact_id in ((one, other), (other, one)):
+            name = self._directory.name_for(owner_id, contact_id)
+            if name is not None:
+                for entry in list(self._presence.visible(contact_id, name)):
+                    self._tell(owner_id, PeerConnect(name, entry.id))
+
+    def _part(self, one: AccountId, other: AccountId) -> None:
+        """The peers of two accounts see each other no more, if they did."""
+        for owner_id, contact_id in ((one, other), (other, one)):
+            name = self._directory.name_for(owner_id, contact_id)
+            if name is not None:
+                for entry in list(self._presence.visible(contact_id, name)):
+                    self._tell(owner_id, PeerDisconnect(entry.id))

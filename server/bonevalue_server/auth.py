@@ -73,7 +73,7 @@ class Auth:
         self._realm = realm
         self._clock = clock
         self._passwords = Passwords(
-            threads=limits.bcrypt_threads or len(os.sched_getaffinity(0)),
+            threads=limits.bcrypt_threads or os.cpu_count() or 1,
             queue=limits.bcrypt_queue,
             wait=limits.bcrypt_wait,
             cost=cost,

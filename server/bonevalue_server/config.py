@@ -33,6 +33,7 @@ from bonevalue.settings_fields import (
     Secret,
     Section,
     checked,
+    from_folder,
     sound_items,
     wrong,
 )
@@ -199,13 +200,12 @@ class DiscoverySettings(RoleSettings):
 
     @field_validator("database")
     @classmethod
-    def _database(cls, database: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _database(cls, database: SecretStr) -> SecretStr:
         url = database.get_secret_value()
         path = url.removeprefix("sqlite:///")
         if path == url or not path or path == ":memory:" or set(path) & set("?#\0"):
             raise ValueError("is no database that this version knows: write sqlite:///bonevalue.db")
-        folder = (info.context or {}).get("folder")
-        return database if folder is None else SecretStr(f"sqlite:///{Path(folder, path)}")
+        return SecretStr(f"sqlite:///{from_folder(Path(path))}")
 
     @field_validator("accounts", mode="wrap")
     @classmethod
@@ -218,7 +218,7 @@ class DiscoverySettings(RoleSettings):
             failed = error
         listen = info.data.get("listen")
         is_reachable = listen is not None and not listen.is_loopback
-        problems = list(_account_problems(sound_items(value, AccountEntry, info.context), is_reachable=is_reachable))
+        problems = list(_account_problems(sound_items(value, AccountEntry), is_reachable=is_reachable))
         if failed or problems:
             raise wrong(*problems, besides=failed)
         return accounts

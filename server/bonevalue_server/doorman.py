@@ -62,14 +62,8 @@ class Doorman:
     def __len__(self) -> int:
         return self._sockets
 
-    def arrived(self, address: str, now: float) -> Visitor:
-        """
-        A socket was accepted; whatever comes of it, :meth:`left` must be called for it.
-
-        Args:
-            address: the other end.
-            now: monotonic seconds.
-        """
+    def arrived(self, address: str) -> Visitor:
+        """A socket was accepted from there; whatever comes of it, :meth:`left` must be called for it."""
         self._sockets += 1
         self._strangers += 1
         return Visitor(address)

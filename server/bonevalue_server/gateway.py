@@ -146,7 +146,7 @@ class Door(HttpToolsProtocol):
         super().connection_made(transport)
         gateway = self._gateway
         now = gateway.clock()
-        self._visitor = gateway.doorman.arrived(self.client[0] if self.client else "", now)
+        self._visitor = gateway.doorman.arrived(self.client[0] if self.client else "")
         gateway.waiting.put(self, now)
         try:
             gateway.doorman.check_arrival(self._visitor, now)

@@ -15,9 +15,8 @@ from typing import TypeVar
 from msgspec import Struct
 
 from bonevalue.errors import NotTrusted, RateLimited, RegistrationClosed, TokenInvalid, TooLarge
-from bonevalue.wire.blobs import Redeem, check_clock
-from bonevalue.wire.contacts import check_invite, check_pin, check_remove, check_rotate
-from bonevalue.wire.keys import verify
+from bonevalue.wire.blobs import Invite, Redeem
+from bonevalue.wire.contacts import check_invite, check_pin, check_redeem, check_remove, check_rotate
 from bonevalue.wire.signals import (
     Binary,
     ChangePassword,
@@ -156,13 +155,17 @@ class Requests:
         account = _account(session)
         self._limit(self._tokens_claimed, account.id, "tokens claimed")
         self._limit(self._tokens_claimed_per_ip, network_of(session.client.address), "tokens claimed")
-        redeem = Redeem.decode(data.redeem)
-        if not verify(redeem.token_key, data.signatures[0], data.redeem):
-            raise TokenInvalid("whoever claims this token does not hold it")
-        Redeem.open(data.redeem, data.signatures, redeem.token_key, account.public_key)
-        if redeem.claimer_username != account.username:
-            raise TokenInvalid("the token was claimed in another account's name")
-        check_clock(redeem.issued, self._wall_ms(), what="the claim")
+        stored = await self._store.invite(Redeem.decode(data.redeem).token_key)
+        if stored is None:
+            raise TokenInvalid("there is no such token: mistyped, withdrawn, or long expired")
+        redeem = check_redeem(
+            data.redeem,
+            data.signatures,
+            invite=Invite.decode(stored.blob),
+            claimer_key=account.public_key,
+            username=account.username,
+            now_ms=self._wall_ms(),
+        )
         pin = check_pin(
             data.pin, data.signature, owner_key=account.public_key, contact_key=redeem.inviter_key, alias=data.name
         )

@@ -90,7 +90,7 @@ def test_short_and_long_form(deployment: Deployment) -> None:
 def test_a_folder_gives_what_is_not_listed(deployment: Deployment) -> None:
     deployment.write("_hidden", "raise RuntimeError")
     names = [module.name for module in deployment.load(" - {folder: PKG}\n - PKG.echo.Second\n")]
-    assert sorted(names) == ["My.Echo.Module", "Private", "Second"]
+    assert sorted(names) == ["My.Echo.Module", "Second"]
 
 
 def test_a_folder_elsewhere_works_too(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, event
 
 from bonevalue.errors import ConfigError, Unavailable
 from bonevalue_server import database, schema
@@ -277,6 +277,47 @@ async def test_a_caller_that_is_cancelled_harms_nobody(store: Store, tmp_path: P
         await asyncio.wait(writes)
     await enrol(store, "alice")
     assert "alice" in [account.username for account in await store.accounts()]
+
+
+async def test_reads_at_once_share_a_transaction_and_nothing_else(store: Store) -> None:
+    alice = await enrol(store, "alice")
+    begun: list[object] = []
+    event.listen(store.database._readers._engine, "begin", begun.append)
+
+    async def wrong() -> None:
+        await store.database.read(lambda _: 1 // 0)
+
+    reads = [store.account("alice"), wrong(), *(store.account("nobody") for _ in range(20)), store.account("alice")]
+    answers = await asyncio.gather(*reads, return_exceptions=True)
+    assert answers[0] == answers[-1] == alice.account
+    assert isinstance(answers[1], ZeroDivisionError)
+    assert answers[2:-1] == [None] * 20
+    assert len(begun) < len(reads) / 2
+
+
+async def test_a_read_sees_all_that_was_written_before_it_was_asked(store: Store) -> None:
+    async def write_then_read(name: str) -> bool:
+        await enrol(store, name)
+        return await store.account(name) is not None
+
+    assert all(await asyncio.gather(*(write_then_read(f"p{number}") for number in range(20))))
+
+
+async def test_reads_fail_together_with_the_database_and_get_well(store: Store) -> None:
+    def broken(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT * FROM no_such_table")
+
+    answers = await asyncio.gather(*(store.database.read(broken) for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(answer, Unavailable) for answer in answers)
+    assert await store.accounts() == []
+
+
+async def test_a_closed_database_is_unavailable(store: Store) -> None:
+    await store.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await store.accounts()
+    with pytest.raises(Unavailable, match="closed"):
+        await enrol(store, "alice")
 
 
 async def test_closing_lets_a_running_write_end(store: Store, tmp_path: Path) -> None:

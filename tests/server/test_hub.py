@@ -248,7 +248,7 @@ async def test_coming_back_works_while_the_database_is_away(
     async def away(*_: object, **__: object) -> None:
         raise Unavailable("the database is away")
 
-    for name in ("account", "edges", "removals", "notices", "account_by_id", "add_invite", "changes"):
+    for name in ("account", "edges", "missed", "account_by_id", "add_invite", "changes"):
         monkeypatch.setattr(Store, name, away)
     back = await world.enter(alice, resume=(client.peer_id, client.ticket))
     assert back.peer_id == client.peer_id
@@ -391,7 +391,7 @@ async def test_a_fault_of_ours_is_unavailable_and_in_the_log(
         raise ZeroDivisionError
 
     monkeypatch.setattr(Store, "add_invite", broken)
-    monkeypatch.setattr(Store, "notices", broken)
+    monkeypatch.setattr(Store, "missed", broken)
     assert await client.code_of(token_request(alice, "bob", "token")) == "unavailable"
     await login.log_in(alice)
     assert login.closed_with == (4003, "unavailable")

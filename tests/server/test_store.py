@@ -425,6 +425,7 @@ async def test_ending_trust_ends_it_for_both_and_keeps_the_proof_for_both(
     assert await store.edges(alice.account.id) == await store.edges(bob.account.id) == []
     assert [(one.name, one.remove) for one in await store.removals(alice.account.id)] == [("bobby", proof)]
     assert [(one.name, one.remove) for one in await store.removals(bob.account.id)] == [("al", proof)]
+    assert await store.missed(bob.account.id) == (await store.removals(bob.account.id), [])
     with pytest.raises(NotTrusted):
         await store.remove_edge(alice.account.id, "bobby", identity.remove(alice.keys, bob.keys))
 

@@ -37,9 +37,9 @@ def test_every_page_fits_a_message(number: int, certificates: int) -> None:
 def test_the_last_page_of_each_list_says_so() -> None:
     peers = [PeerEntry(LONGEST, f"{index:015}") for index in range(1200)]
     pages = list(lists(edges(1000), peers, with_certificates=True))
-    assert [type(page) for page in pages] == sorted(
-        map(type, pages), key=[UserList, Contacts, PeerList].index
-    )  # in this order
+    order = [UserList, Contacts, PeerList]
+    turns = [order.index(type(page)) for page in pages]
+    assert turns == sorted(turns)
     for kind in (Contacts, PeerList):
         of_kind = [page for page in pages if isinstance(page, kind)]
         assert [page.more for page in of_kind] == [True] * (len(of_kind) - 1) + [False]

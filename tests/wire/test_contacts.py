@@ -290,8 +290,9 @@ def test_a_name_shown_twice_is_no_contact(book: ContactBook) -> None:
         assert_trusts(book)
 
 
-def test_one_key_has_one_alias(book: ContactBook) -> None:
-    bob, rob = entry("bob", BOB, pin(ALICE, BOB, "bob")), entry("rob", BOB, pin(ALICE, BOB, "rob"))
+@pytest.mark.parametrize("later", [-1, 0, 1])
+def test_one_key_has_one_alias(book: ContactBook, later: int) -> None:
+    bob, rob = entry("bob", BOB, pin(ALICE, BOB, "bob")), entry("rob", BOB, pin(ALICE, BOB, "rob", NOW + later))
     for verdict in book.replace([bob, rob], NOW):
         assert code(verdict) == "contact_conflict"
     assert_trusts(book)
@@ -357,7 +358,9 @@ def test_two_claims_of_one_token_shown_one_after_the_other(book: ContactBook, re
     first = show(BOB, invited, by_bob)
     assert first.pin is not None
     for claimer, redeemed in ((MALLORY, by_mallory), (BOB, by_bob)):
-        assert code(show(claimer, invited, redeemed)) == "contact_conflict"
+        verdict = show(claimer, invited, redeemed)
+        assert code(verdict) == "contact_conflict"
+        assert "two accounts claimed its token" in str(verdict.problem)
         assert_trusts(book)
     # Not even by the pin that was made of the first.
     assert code(show(BOB, SignedBlob(Binary(first.pin[0]), [Binary(first.pin[1])]))) == "contact_conflict"
@@ -414,10 +417,20 @@ def test_a_thief_of_the_old_password_forks_the_key(book: ContactBook) -> None:
     # Nor does a further change of either branch lead out of it.
     chain = pin(ALICE, BOB2, "bob"), rotate(BOB2, BOB3)
     assert code(book.receive(entry("bob", BOB3, *chain), NOW + MINUTE)) == "identity_conflict"
+    # Nor trust in the key before the fork: nobody can say whose it is now.
+    for key in (BOB, BOB2, MALLORY):
+        before = entry("bob", key, *claimed(BOB, issued=NOW + 2 * MINUTE, token="before"))
+        assert code(book.receive(before, NOW + 3 * MINUTE)) == "identity_conflict"
     # Trust made anew counts.
-    fresh = entry("bob", BOB3, *claimed(BOB3, issued=NOW + 2 * MINUTE, token="new"))
+    fresh = entry("bob", BOB3, *claimed(BOB3, issued=NOW + 3 * MINUTE, token="new"))
     book.replace([fresh], NOW + 3 * MINUTE)
     assert_trusts(book, bob=BOB3)
+
+
+def test_a_fork_voids_what_a_process_whose_clock_is_ahead_signed(book: ContactBook) -> None:
+    ahead = pin(ALICE, BOB2, "bob", NOW + MINUTE)
+    book.receive(entry("bob", BOB2, ahead, pin(ALICE, BOB, "bob"), rotate(BOB, BOB2), rotate(BOB, MALLORY)), NOW)
+    assert code(book.receive(entry("bob", BOB2, ahead), NOW)) == "identity_conflict"
 
 
 def test_a_fork_of_one_contact_is_no_harm_to_others(book: ContactBook) -> None:
@@ -512,6 +525,14 @@ def test_a_removal_reaches_keys_before_and_after(book: ContactBook) -> None:
     other.receive(entry("bob", BOB, chain[0]), NOW)
     other.remove("bob", remove(ALICE, BOB, NOW + 1), NOW + 1)
     assert code(other.receive(entry("bob", BOB2, *chain), NOW + 2)) == "not_trusted"
+
+
+def test_a_removal_reaches_a_key_that_is_heard_of_later(book: ContactBook) -> None:
+    book.receive(entry("bob", BOB, pin(ALICE, BOB, "bob")), NOW)
+    book.remove("bob", remove(ALICE, BOB, NOW + 1), NOW + 1)
+    book.receive(entry("bob", BOB2, pin(ALICE, BOB, "bob"), rotate(BOB, BOB2)), NOW + 2)
+    # Another process followed bob before the removal, and pinned the new key.
+    assert code(book.receive(entry("bob", BOB2, pin(ALICE, BOB2, "bob")), NOW + 2)) == "not_trusted"
 
 
 def test_a_removal_by_the_old_key_ends_trust_with_the_new_one(book: ContactBook) -> None:
@@ -793,6 +814,8 @@ def test_the_server_takes_a_redeem() -> None:
     assert redemption_error(true, now_ms=NOW + 6 * MINUTE) is ClockSkew
     assert redemption_error(true, now_ms=NOW - 6 * MINUTE) is ClockSkew
     assert redemption_error(redeem(BOB, OTHER_TOKEN, "robert")) is TokenInvalid
+    for_carol = Redeem(TOKEN.keys.public, CAROL.public, BOB.public, "robert", NOW)
+    assert redemption_error(signed(for_carol, TOKEN.keys, BOB)) is TokenInvalid
     assert redemption_error(with_signatures(true, true.signatures[0])) is TokenInvalid
     assert redemption_error(signed(Redeem.decode(true.blob), MALLORY, BOB)) is TokenInvalid
     assert redemption_error(signed(Redeem.decode(true.blob), TOKEN.keys, MALLORY)) is IdentityMismatch

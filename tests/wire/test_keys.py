@@ -342,6 +342,17 @@ def test_a_small_order_key_that_verifies_anything_is_refused() -> None:
     assert not verify(universal, signature, b"any text")
 
 
+def test_a_small_order_key_is_refused_beside_an_r_that_is_well() -> None:
+    universal = IDENTITY[1].to_bytes(32, "little")
+    signature = account_key("alice").public + (scalar_of(seed("alice")) % L).to_bytes(32, "little")
+    Ed25519PublicKey.from_public_bytes(universal).verify(signature, b"any text")
+    assert not verify(universal, signature, b"any text")
+
+
+def account_key(name: str) -> SigningKey:
+    return SigningKey.from_seed(seed(name))
+
+
 def scalar_of(secret: bytes) -> int:
     raw = bytearray(hashlib.sha512(secret).digest()[:32])
     raw[0] &= 248

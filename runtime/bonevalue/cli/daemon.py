@@ -31,7 +31,6 @@ from bonevalue.cli.options import Version
 from bonevalue.cli.settings import DISCOVERY, PEER, read_all
 from bonevalue.config import PeerSettings
 from bonevalue.loader import modules_of
-from bonevalue.peer import Peer
 from bonevalue.serving import ServedModule
 from bonevalue.settings_file import Loaded
 
@@ -93,6 +92,8 @@ async def _serve(loaded: Loaded, modules: Sequence[ServedModule]) -> None:
         if settings is None:
             await told
             return
+        from bonevalue.peer import Peer  # late: only a peer needs WebRTC, and a server or faulty settings do not
+
         peer = Peer.from_settings(settings, modules=modules)
         roles.push_async_callback(peer.stop, drain=DRAIN)
         if await _unless(told, peer.start(wait=False)):

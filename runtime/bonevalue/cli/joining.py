@@ -1,5 +1,8 @@
 """
 How a command joins the network: as an invisible peer that serves nothing, for as long as the command takes.
+
+What it needs is imported late: WebRTC and the rest take half a second to load, and neither `bv --help` nor `bv check`
+nor a wrong argument should wait for that.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
-from bonevalue import logs
 from bonevalue.config import PeerSettings
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Do the work of a command; only what a person must know is logged meanwhile."""
+    from bonevalue import logs
+
     logs.configure("error", "console")
     return uvloop.run(work)
 
@@ -36,7 +40,6 @@ async def joined(settings: PeerSettings) -> AsyncIterator[Peer]:
         ServerUnreachable: there is no server at the first try; a command does not wait for better times.
         DiscoveryError: the login was refused, or the realm is another.
     """
-    # Imported late: WebRTC takes half a second to load, and `bv check` or a wrong argument should not wait for it.
     from bonevalue.peer import Peer
 
     async with Peer.from_settings(settings, visible=False) as peer:

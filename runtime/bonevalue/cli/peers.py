@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from bonevalue.builtin import LINKS, MODULES
 from bonevalue.cli.joining import joined, run
 from bonevalue.cli.options import CALLS, DEFAULT_FILE, ConfigFile, JsonLines
 from bonevalue.cli.results import TargetName, Timeout, label, show_results
@@ -18,6 +17,9 @@ from bonevalue.target import OWN_ACCOUNT, Result
 __all__ = ["app"]
 
 app = typer.Typer()
+
+#: The platform's own modules that are asked. The names are part of the protocol; importing them would load WebRTC.
+LINKS, MODULES = "bv.links", "bv.modules"
 
 
 @app.command(rich_help_panel=CALLS, epilog="Examples: bv peers\n\nbv peers --links --json")

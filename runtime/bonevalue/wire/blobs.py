@@ -146,7 +146,7 @@ def split(blob: bytes) -> list[bytes]:
     start = 0
     while start < len(blob):
         end = start + 4 + int.from_bytes(blob[start : start + 4], "big")
-        if end > len(blob) or start + 4 > len(blob) or len(parts) == MAX_FIELDS:
+        if end > len(blob) or len(parts) == MAX_FIELDS:
             raise RemoteProtocolError("a signed blob is cut short, or has something behind it")
         parts.append(bytes(blob[start + 4 : end]))
         start = end

@@ -49,7 +49,7 @@ from bonevalue.errors import (
     TooManyTrusted,
 )
 from bonevalue.wire.blobs import Invite, Pin, Redeem, Remove, Rotate, check_clock
-from bonevalue.wire.evidence import Evidence, Ledger, Removal, Statement, Void
+from bonevalue.wire.evidence import Evidence, Ledger, Newest, Removal, Statement, Void
 from bonevalue.wire.keys import SigningKey, fingerprint, verify
 from bonevalue.wire.signals import Binary, Contact, SignedBlob
 
@@ -228,31 +228,36 @@ class ContactBook:
 
     def _settle(self) -> None:
         """Judge everything that is shown now by everything that was ever proved."""
-        times = Counter(evidence.name for evidence in self._shown)
-        aliases, keys = self._ledger.newest_of_aliases(), self._ledger.newest_of_keys()
-        self._verdicts = {}
-        owners: dict[bytes, list[str]] = {}
+        proved: list[VerifiedContact] = []
+        problems: dict[str, BoneValueError] = {}
         for evidence in self._shown:
-            name = evidence.name
             try:
-                if times[name] > 1:
-                    raise ContactConflict("the server shows it twice")
-                contact = self._prove(evidence)
-                for newest, said in ((aliases[name], contact.key), (keys[contact.key], name)):
-                    if newest.issued >= contact.since and newest.said != {said}:
-                        raise ContactConflict("this account signed something newer that says otherwise")
+                proved.append(self._prove(evidence))
             except BoneValueError as problem:
-                # The name is the server's word, and this text goes to terminals.
-                text = f"{ascii(name)[1:-1]}: {problem.message}"
-                self._verdicts[name] = Verdict(name, problem=type(problem)(text))
-            else:
-                self._verdicts[name] = Verdict(name, contact)
-                owners.setdefault(contact.key, []).append(name)
-        for names in owners.values():
-            if len(names) > 1:
-                clash = ContactConflict(f"{' and '.join(sorted(names))} are the same account: remove it, trust it anew")
-                self._verdicts.update({name: Verdict(name, problem=clash) for name in names})
-        self._name_of = {key: names[0] for key, names in owners.items() if len(names) == 1}
+                problems[evidence.name] = problem
+        times = Counter(evidence.name for evidence in self._shown)
+        owners: dict[bytes, list[str]] = {}
+        for contact in proved:
+            owners.setdefault(contact.key, []).append(contact.name)
+        aliases, keys = self._ledger.newest_of_aliases(), self._ledger.newest_of_keys()
+        for contact in proved:
+            name, others = contact.name, set(owners[contact.key])
+            if times[name] > 1:
+                problems[name] = ContactConflict("the server shows it twice")
+            elif len(others) > 1:
+                problems[name] = ContactConflict(
+                    f"{' and '.join(sorted(others))} are one account: remove it, trust anew"
+                )
+            elif _contradicts(aliases[name], contact.since, contact.key) or _contradicts(
+                keys[contact.key], contact.since, name
+            ):
+                problems[name] = ContactConflict("this account signed something newer that says otherwise")
+        self._verdicts = {contact.name: Verdict(contact.name, contact) for contact in proved}
+        for name, problem in problems.items():
+            # The name is the server's word, and this text goes to terminals.
+            text = f"{ascii(name)[1:-1]}: {problem.message}"
+            self._verdicts[name] = Verdict(name, problem=type(problem)(text))
+        self._name_of = {contact.key: contact.name for contact in proved if contact.name not in problems}
 
     def _prove(self, evidence: Evidence) -> VerifiedContact:
         """The contact that an entry proves by itself; raises what is wrong with it."""
@@ -350,6 +355,10 @@ class ContactBook:
                 pin, signature = _pin(verdict.contact, new_keys)
                 pins.append(SignedBlob(Binary(pin), [Binary(signature)]))
         return blob, [self._keys.sign(blob), new_keys.sign(blob)], pins
+
+
+def _contradicts(newest: Newest, since: int, said: bytes | str) -> bool:
+    return newest.issued >= since and newest.said != {said}
 
 
 def _pin(contact: VerifiedContact, keys: SigningKey) -> tuple[bytes, bytes]:

@@ -1,5 +1,5 @@
 """
-Which peers are online, as far as the server tells (docs/protocol.md, "Presence").
+Which peers are online, as far as the server tells (docs/protocol.md, "Discovery").
 
 The server's lists are snapshots. :class:`Presence` compares each of them with what it knew, and reports the
 differences and nothing else. A known peer that is missing after a reconnect may only not be back yet, because it
