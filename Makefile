@@ -12,7 +12,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install dev test check style types floors docs docs-write format bench clean
+.PHONY: help run install dev test check style types mypy pyright floors docs docs-write format bench clean
 
 help: ## list the targets
 	@echo 'make TARGET, where TARGET is one of:'
@@ -34,8 +34,12 @@ style: $(VENV)/.dev ## format and lint, without changing a file
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 
-types: $(VENV)/.dev ## mypy and pyright
+types: mypy pyright ## both type checkers
+
+mypy: $(VENV)/.dev
 	$(BIN)/mypy
+
+pyright: $(VENV)/.dev
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 floors: $(VENV)/.dev ## which module may import which

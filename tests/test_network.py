@@ -34,9 +34,10 @@ def test_threads_and_children_are_on_the_same_network() -> None:
 def test_loopback_works_and_ports_are_free(free_port: Callable[[], int]) -> None:
     first, second = free_port(), free_port()
     assert first != second
-    with socket.create_server(("127.0.0.1", first)) as server:
-        with socket.create_connection(("127.0.0.1", first), timeout=5) as client:
-            accepted, _ = server.accept()
-            with accepted:
-                client.sendall(b"hello")
-                assert accepted.recv(5) == b"hello"
+    with (
+        socket.create_server(("127.0.0.1", first)) as server,
+        socket.create_connection(("127.0.0.1", first), timeout=5) as client,
+        server.accept()[0] as accepted,
+    ):
+        client.sendall(b"hello")
+        assert accepted.recv(5) == b"hello"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from bonevalue.builtin import REMOVALS, builtin_modules, removal_request
 from bonevalue.config import Address, PeerSettings
@@ -83,7 +83,7 @@ AGENT = f"bonevalue/{version('bonevalue')}"
 #: Seconds that a peer which leaves gives to calls under way, unless told otherwise.
 DRAIN = 2.0
 
-PeerEvent = Literal["connect", "disconnect", "peerconnect", "peerdisconnect", "newuser"]
+PeerEvent = Literal["connect", "disconnect", "peerconnect", "peerdisconnect", "newuser", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +300,10 @@ class Peer:
 
         ``connect()`` and ``disconnect()``: this peer went online or offline. ``peerconnect(peer)`` with ``name`` and
         ``id``, ``peerdisconnect(id)``: a peer that one may talk to came or went. ``newuser(alias)``: trust was made.
+        ``refused(error, about)``: a connection (``about`` is a peer id) or what the server says of a contact (an alias)
+        was refused; ``error.code`` says why, and whether somebody in between is lying.
         """
-        if event not in ("connect", "disconnect", "peerconnect", "peerdisconnect", "newuser"):
+        if event not in get_args(PeerEvent):
             raise LocalProtocolError(f"there is no event {event!r}")
         self._listeners.setdefault(event, []).append(listener)
 
@@ -447,7 +449,7 @@ class Peer:
         return IceConfig(own + fresh, relay_only=self.settings.ice.policy == "relay")
 
     def _cut(self, key: bytes, name: str) -> None:
-        if self._pool.cut(key, NotTrusted(f"the trust with {name} has ended")):
+        if self._pool.cut(name, key, NotTrusted(f"the trust with {name} has ended")):
             logger.info("links to %s cut: the trust has ended", name)
 
     def _removed_elsewhere(self, removal: SignedBlob) -> None:
@@ -523,7 +525,7 @@ class Peer:
                 self.spawn(self._pass_on(removals, peer.id))
 
     def _report(self, error: BoneValueError, about: str) -> None:
-        """A refusal that concerns identity; tests of dishonest servers listen here."""
+        """A connection or a contact was refused."""
         self._emit("refused", error, about)
 
     def _emit(self, event: str, *arguments: Any) -> None:

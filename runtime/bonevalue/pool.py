@@ -151,9 +151,15 @@ class Pool:
         if self._queue and link.offerer and link.usable and not link.active:
             link.drain("evicted")
 
-    def cut(self, key: bytes, error: BoneValueError) -> int:
-        """Close all links to an account at once; gives their number."""
-        cut = [link for link in self._all if link.remote.key == key]
+    def cut(self, name: str, key: bytes, error: BoneValueError) -> int:
+        """
+        Close all links to an account at once; gives their number.
+
+        Args:
+            name: our alias for it: a link from before it changed its key is known by that only.
+            key: its key: another peer of our account may have heard of the end first, under no name.
+        """
+        cut = [link for link in self._all if link.remote.key == key or link.remote.name == name]
         for link in cut:
             link.close(error)
         return len(cut)

@@ -123,8 +123,9 @@ def read_description(sdp: str, *, loopback: Callable[[], bool], max_sent: int) -
             plain += 1
             kept.append("a=" + candidate.text)
     _check_media(kept, max_sent)
-    if named:
-        # There is more to come: the engine must not give up before the names are resolved.
+    if named or not plain:
+        # The engine must not give up before the names are resolved; and without any candidate, the checks that the
+        # peer sends are what may still tell where it is.
         kept = [line for line in kept if line != "a=end-of-candidates"]
     return RemoteDescription("\r\n".join([*kept, ""]), tuple(named[:MAX_NAMED]))
 

@@ -164,7 +164,8 @@ class Hub:
         self._announcer = Announcer(self._presence, directory, self.deliver)
         self._relay = Relay(self._presence, directory, limits)
         self._notices = Notices(store)
-        self._ice_servers = ice_servers(settings)
+        self.ice_servers = ice_servers(settings)
+        """The ICE servers that every peer is told of."""
         self._sessions: set[Session] = set()
         self._newcomers: Due[Session] = Due(limits.login_timeout)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -245,6 +246,11 @@ class Hub:
         for peer in self._presence.overdue(now):
             self._depart(peer)
         self._relay.pending.expire(now)
+
+    def counts(self) -> dict[str, int]:
+        """How many sockets there are, how many peers (lost ones included), and accounts held for them."""
+        held = len(self._directory.held())
+        return {"sessions": len(self._sessions), "peers": len(self._presence), "held": held}
 
     @property
     def is_database_well(self) -> bool:
@@ -449,7 +455,7 @@ class Hub:
         self._newcomers.discard(session)
         session.client.logged_in()
         self.deliver(session, SetPeerId(peer.id, self._tickets.issue(account.id, peer.id)))
-        self.deliver(session, IceServers(self._ice_servers))
+        self.deliver(session, IceServers(self.ice_servers))
         peers = list(self._presence.list_for(peer))
         self._deliver_all(session, lists(edges, peers, with_certificates=session.by_key))
         self._deliver_all(session, missed.messages())

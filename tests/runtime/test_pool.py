@@ -255,7 +255,7 @@ async def test_removed_trust_cuts_all_links_of_that_account() -> None:
     network = Network()
     one, other = await network.pool.link("1"), await network.pool.link("2")
     error = NotTrusted("over")
-    assert network.pool.cut(one.remote.key, error) == 1
+    assert network.pool.cut("nobody", one.remote.key, error) == 1
     assert one.gone.result() is error and other.usable
 
 

@@ -35,8 +35,10 @@ def test_addresses_that_may_be_tried(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["169.254.1.1", "fe80::1", "fe80::1%eth0", "224.0.0.251", "ff02::fb", "0.0.0.0", "::", "255.255.255.255"]
-    + ["::ffff:169.254.1.1", "example.org", "localhost", "127.1", "x.y.local"],
+    [
+        *("169.254.1.1", "fe80::1", "fe80::1%eth0", "::ffff:169.254.1.1", "224.0.0.251", "ff02::fb", "255.255.255.255"),
+        *("0.0.0.0", "::", "example.org", "localhost", "127.1", "x.y.local"),
+    ],
 )
 def test_addresses_that_are_passed_over(address: str) -> None:
     assert read_candidate(LINE.format(address), loopback=always) is None
@@ -75,6 +77,8 @@ def test_a_description_keeps_only_what_may_be_used() -> None:
     assert description.named == (lines[3],)
     plain = read_description(sdp.replace(lines[3], lines[2]), loopback=never, max_sent=16_384)
     assert "a=end-of-candidates\r\n" in plain.text
+    none = read_description(HEAD + f"a={lines[1]}\r\na=end-of-candidates\r\n", loopback=never, max_sent=16_384)
+    assert none.text == HEAD
 
 
 def test_a_description_has_so_many_candidates_and_no_more() -> None:

@@ -20,19 +20,42 @@ from bonevalue_server.store import Store
 ROOT = Path(__file__).parents[2]
 ROUNDS = 10
 
-_CHILD = "import sys; from tests.support.crash_writer import run; run(sys.argv[1], sys.argv[2])"
+_CHILD = "import sys; from tests.support.crash_writer import run; run(sys.argv[1])"
 
 
-def write_until_killed(url: str, prefix: str, lines: int) -> list[list[str]]:
-    """Let a process write and kill it when it has acknowledged so much; gives all that it acknowledged."""
-    arguments = [sys.executable, "-c", _CHILD, url, prefix]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ}) as child:
-        assert child.stdout is not None
-        said = [child.stdout.readline() for _ in range(lines)]
-        child.send_signal(signal.SIGKILL)
-        said += child.stdout.readlines()
-    assert child.returncode == -signal.SIGKILL, "the writer ended by itself"
-    return [line.split() for line in said if line.endswith("\n")]
+class Writers:
+    """Processes that write to a store and are killed."""
+
+    def __init__(self, url: str) -> None:
+        arguments = [sys.executable, "-c", _CHILD, url]
+        pipe = subprocess.PIPE
+        self._parent = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+
+    def write_until_killed(self, prefix: str, lines: int) -> list[list[str]]:
+        """Let a process write and kill it when it has acknowledged so much; gives all that it acknowledged."""
+        commands, answers = self._parent.stdin, self._parent.stdout
+        assert commands is not None and answers is not None
+        commands.write(f"{prefix}\n")
+        commands.flush()
+        pid = 0
+        said: list[list[str]] = []
+        for line in answers:
+            kind, *detail = line.split()
+            if kind == "pid":
+                pid = int(detail[0])
+            elif kind == "over":
+                assert int(detail[0]) == -signal.SIGKILL, "the writer ended by itself"
+                return said
+            else:
+                said.append([kind, *detail])
+            if pid and len(said) >= lines:
+                os.kill(pid, signal.SIGKILL)
+                lines = sys.maxsize
+        raise AssertionError("the writers' parent died")
+
+    def close(self) -> None:
+        """Let the parent end."""
+        self._parent.communicate()
 
 
 def check_invariants(database: sqlite3.Connection) -> None:
@@ -89,11 +112,12 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_acknowledged(tmp_path: Pa
     path = tmp_path / "server.db"
     chance = random.Random(20)
     said: list[list[str]] = []
-    for number in range(ROUNDS):
-        said += write_until_killed(f"sqlite:///{path}", f"r{number}", chance.randint(20, 150))
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            check_invariants(database)
-            check_acknowledged(database, said)
+    with contextlib.closing(Writers(f"sqlite:///{path}")) as writers:
+        for number in range(ROUNDS):
+            said += writers.write_until_killed(f"r{number}", chance.randint(20, 150))
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                check_invariants(database)
+                check_acknowledged(database, said)
     kinds = {line[0] for line in said}
     assert kinds == {"account", "invite", "claimed", "rotate?", "rotated", "remove?", "removed"}
     asyncio.run(reopen(path))

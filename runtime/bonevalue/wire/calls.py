@@ -40,6 +40,7 @@ from bonevalue.errors import (
     error_of,
 )
 from bonevalue.wire import frames
+from bonevalue.wire.bodies import BodyBudget, IncomingBody
 from bonevalue.wire.deadlines import Deadlines
 from bonevalue.wire.events import (
     CallAnswered,
@@ -50,7 +51,7 @@ from bonevalue.wire.events import (
     Drained,
     Event,
     HoldChanged,
-    IncomingBody,
+    IncomingCall,
     LinkOpened,
     OutgoingCall,
     PongReceived,
@@ -102,19 +103,6 @@ class LinkSettings:
     agent: str = ""
 
 
-class _IncomingCall:
-    """A call of the other side."""
-
-    __slots__ = ("body", "deadline", "delivered", "id", "module")
-
-    def __init__(self, number: int, module: str, deadline: float, body: IncomingBody) -> None:
-        self.id = number
-        self.module = module
-        self.deadline = deadline
-        self.body = body
-        self.delivered = False
-
-
 class CallTable:
     """
     The protocol of one link.
@@ -142,9 +130,8 @@ class CallTable:
         self._last_received_id = 0
         self._outgoing: dict[int, OutgoingCall] = {}
         self._queued: deque[OutgoingCall] = deque()
-        self._incoming: dict[int, _IncomingCall] = {}
-        self._deadlines: Deadlines[OutgoingCall | _IncomingCall] = Deadlines()
-        self._incomplete = 0
+        self._incoming: dict[int, IncomingCall] = {}
+        self._deadlines: Deadlines[OutgoingCall | IncomingCall] = Deadlines()
         self._goaway_sent = False
         self._goaway_received = False
         self._heartbeat = Heartbeat(interval=settings.heartbeat, now=now)
@@ -153,7 +140,7 @@ class CallTable:
         limits = HelloLimits(
             body=settings.max_body, calls=settings.max_calls, incomplete=max(settings.max_incomplete, settings.max_body)
         )
-        self._max_incomplete = limits.incomplete
+        self._unfinished = BodyBudget(limits.incomplete)
         hello = HelloBody(version=frames.VERSION, limits=limits, agent=settings.agent)
         self._outbox.push(frames.encode_hello(proof.mine, hello))
 
@@ -459,7 +446,7 @@ class CallTable:
 
     def _drop_answer(self, call: OutgoingCall) -> None:
         if call.answer is not None:
-            self._release(call.answer)
+            self._unfinished.release(call.answer)
             call.answer = None
 
     def _own(self, frame: Frame) -> OutgoingCall | None:
@@ -485,7 +472,7 @@ class CallTable:
         self._take(call, call.answer, first, now)
 
     def _take(self, call: OutgoingCall, answer: IncomingBody, data: memoryview, now: float) -> None:
-        if not self._add(answer, data):
+        if not self._unfinished.add(answer, data):
             self._abandon(call, Busy("too many unfinished bodies on this link"), now)
         elif answer.received == answer.length:
             body = b"".join(answer.parts)
@@ -521,17 +508,17 @@ class CallTable:
             self._send_error(frame.call, Busy(f"{self._settings.max_calls} calls are under way already"))
             return
         body = IncomingBody(head.length, bool(frame.flags & FLAG_RAW))
-        call = _IncomingCall(frame.call, head.module, now + min(head.time_left, MAX_TIMEOUT), body)
+        call = IncomingCall(frame.call, head.module, now + min(head.time_left, MAX_TIMEOUT), body)
         self._incoming[call.id] = call
         self._deadlines.add(call.deadline, call)
         self._take_received(call, head.first, now)
 
-    def _take_received(self, call: _IncomingCall, data: memoryview, now: float) -> None:
-        if not self._add(call.body, data):
+    def _take_received(self, call: IncomingCall, data: memoryview, now: float) -> None:
+        if not self._unfinished.add(call.body, data):
             self.fail(call.id, Busy("too many unfinished bodies on this link"), now)
         elif call.body.received == call.body.length:
             body, call.body.parts = b"".join(call.body.parts), []
-            self._release(call.body)
+            self._unfinished.release(call.body)
             call.delivered = True
             self._events.append(CallReceived(call.id, call.module, body, call.body.raw, call.deadline))
 
@@ -567,7 +554,7 @@ class CallTable:
             self._events.append(CallCancelled(call.id, Cancelled("the caller cancelled the call")))
         self._check_drained(now)
 
-    def _expire_received(self, call: _IncomingCall, now: float) -> None:
+    def _expire_received(self, call: IncomingCall, now: float) -> None:
         if self._finish(call.id):
             error = Deadline("the call's time was over")
             self._send_error(call.id, error)
@@ -581,7 +568,7 @@ class CallTable:
         if call is None:
             return False
         self._deadlines.withdraw(call.deadline, call)
-        self._release(call.body)
+        self._unfinished.release(call.body)
         return True
 
     def _send_error(self, number: int, error: BoneValueError) -> None:
@@ -589,30 +576,6 @@ class CallTable:
             code=error.code, message=error.message[:1000], call_id=error.call_id, retry_after=error.retry_after
         )
         self._outbox.push(frames.encode_error(number, body))
-
-    # -- bodies ------------------------------------------------------------------------------------------------------
-
-    def _add(self, body: IncomingBody, data: memoryview) -> bool:
-        """
-        Add bytes to a body; False if this side has no memory for it.
-
-        A body that takes more than its first frame counts whole from its first byte on.
-        """
-        body.received += len(data)
-        if body.received > body.length:
-            raise RemoteProtocolError("a body is longer than was declared")
-        if data and body.received < body.length and not body.counted:
-            if self._incomplete + body.length > self._max_incomplete:
-                return False
-            self._incomplete += body.length
-            body.counted = True
-        body.parts.append(bytes(data))
-        return True
-
-    def _release(self, body: IncomingBody) -> None:
-        if body.counted:
-            self._incomplete -= body.length
-            body.counted = False
 
 
 _Receiver = Callable[[CallTable, Frame, float], None]

@@ -233,8 +233,8 @@ class ContactBook:
         for evidence in self._shown:
             try:
                 proved.append(self._prove(evidence))
-            except BoneValueError as problem:
-                problems[evidence.name] = problem
+            except BoneValueError as error:
+                problems[evidence.name] = error
         times = Counter(evidence.name for evidence in self._shown)
         owners: dict[bytes, list[str]] = {}
         for contact in proved:

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from bonevalue.errors import BoneValueError
+from bonevalue.wire.bodies import IncomingBody
 
 __all__ = [
     "CallAnswered",
@@ -17,24 +18,11 @@ __all__ = [
     "Drained",
     "Event",
     "HoldChanged",
-    "IncomingBody",
+    "IncomingCall",
     "LinkOpened",
     "OutgoingCall",
     "PongReceived",
 ]
-
-
-class IncomingBody:
-    """A body that is coming in; ``counted`` tells that it takes part in the limit of unfinished ones."""
-
-    __slots__ = ("counted", "length", "parts", "raw", "received")
-
-    def __init__(self, length: int, raw: bool) -> None:
-        self.length = length
-        self.raw = raw
-        self.received = 0
-        self.parts: list[bytes] = []
-        self.counted = False
 
 
 class OutgoingCall:
@@ -50,6 +38,19 @@ class OutgoingCall:
         self.deadline = deadline
         self.context = context
         self.answer: IncomingBody | None = None
+
+
+class IncomingCall:
+    """A call of the other side; ``delivered`` once its body is complete and it was reported."""
+
+    __slots__ = ("body", "deadline", "delivered", "id", "module")
+
+    def __init__(self, number: int, module: str, deadline: float, body: IncomingBody) -> None:
+        self.id = number
+        self.module = module
+        self.deadline = deadline
+        self.body = body
+        self.delivered = False
 
 
 class LinkOpened(Struct, frozen=True):

@@ -1,0 +1,59 @@
+"""Bodies that come in over several frames, and how much of them a link may hold unfinished."""
+
+from __future__ import annotations
+
+from bonevalue.errors import RemoteProtocolError
+
+__all__ = ["BodyBudget", "IncomingBody"]
+
+
+class IncomingBody:
+    """A body that is coming in; ``counted`` tells that it takes part in the limit of unfinished ones."""
+
+    __slots__ = ("counted", "length", "parts", "raw", "received")
+
+    def __init__(self, length: int, raw: bool) -> None:
+        self.length = length
+        self.raw = raw
+        self.received = 0
+        self.parts: list[bytes] = []
+        self.counted = False
+
+
+class BodyBudget:
+    """
+    The limit of unfinished bodies on one link.
+
+    Args:
+        limit: bytes, all bodies together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+
+    def add(self, body: IncomingBody, data: memoryview) -> bool:
+        """
+        Add bytes to a body; False if there is no memory left for it.
+
+        A body that takes more than its first frame counts whole from its first byte on.
+
+        Raises:
+            RemoteProtocolError: it gets more bytes than were declared.
+        """
+        body.received += len(data)
+        if body.received > body.length:
+            raise RemoteProtocolError("a body is longer than was declared")
+        if data and body.received < body.length and not body.counted:
+            if self._taken + body.length > self._limit:
+                return False
+            self._taken += body.length
+            body.counted = True
+        body.parts.append(bytes(data))
+        return True
+
+    def release(self, body: IncomingBody) -> None:
+        """The body is complete, or no longer wanted."""
+        if body.counted:
+            self._taken -= body.length
+            body.counted = False
