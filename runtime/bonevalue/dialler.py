@@ -25,6 +25,7 @@ from bonevalue.errors import (
     BoneValueError,
     ConnectFailed,
     Deadline,
+    IdentityMismatch,
     LinkError,
     LinkLost,
     PeerOffline,
@@ -322,7 +323,7 @@ class _Phase:
 def _refusal(failure: Failure, peer: str) -> BoneValueError:
     """The error for a refusal that came, unsigned, through the server: never one that accuses anybody."""
     error = error_of(failure.code, f"{peer} refused: {failure.message[:MAX_REASON] or failure.code}")
-    if isinstance(error, (LinkError, PeerOffline, Unavailable)):
+    if isinstance(error, (LinkError, PeerOffline, Unavailable)) and not isinstance(error, IdentityMismatch):
         return error
     return ConnectFailed(error.message)
 

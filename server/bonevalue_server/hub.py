@@ -164,8 +164,7 @@ class Hub:
         self._announcer = Announcer(self._presence, directory, self.deliver)
         self._relay = Relay(self._presence, directory, limits)
         self._notices = Notices(store)
-        self.ice_servers = ice_servers(settings)
-        """The ICE servers that every peer is told of."""
+        self._ice_servers = ice_servers(settings)
         self._sessions: set[Session] = set()
         self._newcomers: Due[Session] = Due(limits.login_timeout)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -455,7 +454,7 @@ class Hub:
         self._newcomers.discard(session)
         session.client.logged_in()
         self.deliver(session, SetPeerId(peer.id, self._tickets.issue(account.id, peer.id)))
-        self.deliver(session, IceServers(self.ice_servers))
+        self.deliver(session, IceServers(self._ice_servers))
         peers = list(self._presence.list_for(peer))
         self._deliver_all(session, lists(edges, peers, with_certificates=session.by_key))
         self._deliver_all(session, missed.messages())

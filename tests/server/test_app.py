@@ -73,15 +73,6 @@ async def test_an_account_of_the_settings_logs_in_with_a_common_client(server: D
         assert await client.ping()
 
 
-async def test_ice_servers_are_handed_out(tmp_path: Path) -> None:
-    options = {"ice_servers": [{"urls": ["stun:stun.example.org:3478"]}], "accounts": []}
-    server = DiscoveryServer(settings_of(tmp_path, **options))
-    await server.start()
-    assert server.hub is not None
-    assert [entry.urls for entry in server.hub.ice_servers] == [["stun:stun.example.org:3478"]]
-    await server.stop()
-
-
 async def test_a_second_start_finds_everything_again(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, accounts=[{"username": "admin", "password": PASSWORD}])
     for _ in range(2):

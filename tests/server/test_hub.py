@@ -72,6 +72,13 @@ async def test_the_order_after_a_login(world: World, friends: tuple[Person, Pers
     assert client.is_logged_in
 
 
+async def test_ice_servers_are_handed_out(tmp_path: Path) -> None:
+    servers = [{"urls": ["stun:stun.example.org:3478"]}]
+    async with open_world(tmp_path, ice_servers=servers) as world:
+        client = await world.enter(await world.person("alice"))
+        assert client.of("iceServers") == [servers]
+
+
 async def test_contacts_prove_themselves_to_the_client(world: World, friends: tuple[Person, Person]) -> None:
     for person, other in (friends, friends[::-1]):
         client = await world.enter(person)

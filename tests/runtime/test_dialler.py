@@ -1,0 +1,246 @@
+"""Dialling and being dialled, over an engine in memory and signalling that the test can slow down, bend or cut."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from msgspec import Struct, structs
+
+from bonevalue.dialler import Dialler
+from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, PeerOffline
+from bonevalue.host import CallMoved, Host, PeerLink
+from bonevalue.link import Connection, IceConfig, Link
+from bonevalue.link_memory import MemoryEngine, MemoryNetwork
+from bonevalue.module import Caller
+from bonevalue.pool import Pool
+from bonevalue.serving import ServedModule
+from bonevalue.wire.calls import LinkSettings, Proof
+from bonevalue.wire.introductions import Introductions
+from bonevalue.wire.signals import Binary, PeerCandidate, PeerRequest, PeerResponse
+from tests.support import identity
+from tests.support.waiting import UNIT, until
+
+
+class Friends:
+    """Contacts of one account: everybody that the test knows."""
+
+    def __init__(self, own: str, others: dict[str, bytes]) -> None:
+        self._keys = {**others, "Us": identity.account(own).public}
+
+    def key_of(self, name: str) -> bytes | None:
+        return self._keys.get(name)
+
+    def name_of(self, key: bytes) -> str | None:
+        return next((name for name, known in self._keys.items() if known == key), None)
+
+
+class Node:
+    """One peer without a discovery server: dialler, pool and host."""
+
+    def __init__(self, wire: Wire, name: str, number: int, timeout: float) -> None:
+        self.name, self.id = name, str(number)
+        self.wire = wire
+        self.host = Host(LinkSettings())
+        self.refused: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        others = {other: identity.account(other).public for other in ("alice", "bob", "carol") if other != name}
+        introductions = Introductions(identity.account(name), Friends(name, others), identity.seed(name, 16))
+        introductions.peer_id = self.id
+        self.pool = Pool(self._dial, max_outgoing=4, max_incoming=4)
+        self.pool.own_id = self.id
+        self.dialler = Dialler(
+            MemoryEngine(wire.network),
+            introductions,
+            self,
+            ice=IceConfig,
+            make_link=self._link,
+            report=lambda error, about: self.refused.append(error.code),
+            timeout=timeout,
+        )
+
+    async def request(self, message: Struct, *, timeout: float = 10) -> Any:
+        if self.wire.refusal is not None:
+            raise self.wire.refusal
+        self.wire.carry(self, message)
+        await asyncio.Event().wait()
+
+    def send(self, message: Struct) -> None:
+        self.wire.carry(self, message)
+
+    def receive(self, message: Any) -> None:
+        if isinstance(message, PeerRequest):
+            sender = self.wire.nodes[message.from_ or ""].name
+            task = asyncio.ensure_future(self.dialler.answer(message, sender, self.id, self.pool))
+            self.tasks.append(task)
+        elif isinstance(message, PeerResponse):
+            self.dialler.receive_response(message)
+        elif isinstance(message, PeerCandidate):
+            self.dialler.receive_candidate(message)
+
+    async def _dial(self, peer_id: str) -> PeerLink:
+        return await self.dialler.dial(peer_id, self.wire.nodes[peer_id].name)
+
+    def _link(self, link: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool) -> PeerLink:
+        return PeerLink(
+            link, connection, remote, proof, offerer=offerer, host=self.host, idle_timeout=60,
+            on_closed=self.pool.remove, on_idle=self.pool.idle,
+        )  # fmt: skip
+
+    async def call(self, other: Node, request: Any) -> Any:
+        while True:
+            link = await self.pool.link(other.id)
+            try:
+                return await link.call("Echo", request, 10)
+            except CallMoved:
+                continue
+
+
+class Wire:
+    """Carries signals between nodes, each after `delay()` seconds, unless `bend` has something to say."""
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.nodes: dict[str, Node] = {}
+        self.delay: Callable[[], float] = lambda: 0.0
+        self.bend: Callable[[Any], Any] = lambda message: message
+        self.refusal: BoneValueError | None = None
+
+    def node(self, name: str, number: int, timeout: float = 10) -> Node:
+        node = self.nodes[str(number)] = Node(self, name, number, timeout)
+
+        async def echo(request: Any, context: Any) -> Any:
+            return [context.caller.name, request]
+
+        node.host.modules["Echo"] = ServedModule("Echo", echo)
+        return node
+
+    def carry(self, sender: Node, message: Any) -> None:
+        bent = self.bend(structs.replace(message, from_=sender.id))
+        if bent is not None:
+            receiver = self.nodes[bent.to]
+            asyncio.get_running_loop().call_later(self.delay(), receiver.receive, bent)
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    wire = Wire()
+    yield wire
+    for node in wire.nodes.values():
+        await node.pool.stop(0)
+        for task in node.tasks:
+            task.cancel()
+        await asyncio.gather(*node.tasks, return_exceptions=True)
+
+
+async def test_a_link_comes_about_and_both_know_whom_they_talk_to(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    assert await alice.call(bob, 7) == ["alice", 7]
+    assert await bob.call(alice, 8) == ["bob", 8]
+    assert len(alice.pool.links()) == len(bob.pool.links()) == 1
+
+
+@pytest.mark.parametrize("attempt", range(30))
+async def test_dialling_at_once_ends_with_one_link_and_no_call_lost(wire: Wire, attempt: int) -> None:
+    chance = random.Random(attempt)
+    wire.delay = lambda: chance.choice([0.0, chance.random() * UNIT])
+    wire.network.delay = chance.random() * UNIT / 5
+    alice, bob = wire.node("alice", chance.choice([1, 20])), wire.node("bob", 10)
+    calls = []
+    for number in range(6):
+        calls.append(asyncio.ensure_future(alice.call(bob, number)))
+        calls.append(asyncio.ensure_future(bob.call(alice, number)))
+        if chance.random() < 0.5:
+            await asyncio.sleep(chance.random() * UNIT / 2)
+    answers = await asyncio.wait_for(asyncio.gather(*calls), 15)
+    assert [answer[1] for answer in answers] == [number for number in range(6) for _ in "ab"]
+    await until(lambda: len(alice.pool.links()) == len(bob.pool.links()) == 1)
+    (ours,), (theirs,) = alice.pool.links(), bob.pool.links()
+    assert ours.usable and theirs.usable and ours.offerer is not theirs.offerer
+
+
+async def test_the_offer_of_the_smaller_id_wins(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 9), wire.node("bob", 10)
+    wire.delay = lambda: UNIT
+    await asyncio.gather(alice.call(bob, 1), bob.call(alice, 2))
+    (link,) = alice.pool.links()
+    assert link.offerer
+
+
+async def test_an_answer_that_never_comes_is_connect_failed_with_its_phase(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1, timeout=2 * UNIT), wire.node("bob", 2)
+    wire.bend = lambda message: message if isinstance(message, PeerRequest) else None
+    with pytest.raises(ConnectFailed, match="it was waiting for the answer"):
+        await alice.pool.link(bob.id)
+    assert alice.pool.links() == []
+
+
+async def test_what_the_server_refuses_is_told_at_once(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    wire.refusal = PeerOffline("not there")
+    with pytest.raises(PeerOffline):
+        await alice.pool.link(bob.id)
+
+
+async def test_a_full_peer_says_so(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    for number in range(4):
+        bob.pool.reserve(str(number + 50))
+    with pytest.raises(LinkLimit, match="bob/2 refused"):
+        await alice.pool.link(bob.id)
+
+
+async def test_a_stranger_is_refused_and_reported(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    alice, mallory = wire.node("alice", 1), wire.node("mallory", 3)
+    with caplog.at_level(logging.WARNING), pytest.raises(NotTrusted):
+        await mallory.pool.link(alice.id)
+    assert alice.refused == ["not_trusted"] and "not_trusted" in caplog.text
+
+
+async def test_a_bent_signature_is_refused_on_both_ways(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1, timeout=4 * UNIT), wire.node("bob", 2)
+
+    def flip(kind: type) -> Callable[[Any], Any]:
+        def bend(message: Any) -> Any:
+            if type(message) is not kind or message.signature is None:
+                return message
+            signature = bytes([message.signature[0] ^ 1]) + message.signature[1:]
+            return structs.replace(message, signature=Binary(signature))
+
+        return bend
+
+    wire.bend = flip(PeerRequest)
+    with pytest.raises(ConnectFailed):
+        await alice.pool.link(bob.id)
+    assert bob.refused == ["identity_mismatch"]
+    wire.bend = flip(PeerResponse)
+    with pytest.raises(BoneValueError) as caught:
+        await alice.pool.link(bob.id)
+    assert caught.value.code == "identity_mismatch" and "identity_mismatch" in alice.refused
+    wire.bend = lambda message: message
+    assert await alice.call(bob, 1) == ["alice", 1]
+
+
+async def test_answers_and_candidates_for_nothing_are_passed_over(wire: Wire) -> None:
+    alice = wire.node("alice", 1)
+    for response in (
+        PeerResponse(to="1", from_="2"),
+        PeerResponse(to="1", from_="2", answer=Binary(b"junk"), signature=Binary(b"")),
+        PeerResponse(to="1", from_="2", session=Binary(bytes(16))),
+    ):
+        alice.receive(response)
+    alice.receive(PeerCandidate(to="1", from_="2", session=Binary(bytes(16)), candidate="candidate:junk"))
+
+
+async def test_giving_up_closes_the_connection(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    wire.bend = lambda message: None
+    task = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: alice.pool.is_dialling(bob.id))
+    task.cancel()
+    await until(lambda: not alice.pool.is_dialling(bob.id))
+    assert not wire.network.links
