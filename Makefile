@@ -43,7 +43,7 @@ pyright: $(VENV)/.dev
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 floors: $(VENV)/.dev ## which module may import which
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/.dev ## whether the generated pages fit the code
 	$(BIN)/python scripts/make_docs.py --check

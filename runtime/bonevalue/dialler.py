@@ -16,6 +16,7 @@ import contextlib
 import logging
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -52,6 +53,8 @@ logger = logging.getLogger(__name__)
 SESSION_SIZE = 16
 #: Longest text of another peer's refusal that is passed on.
 MAX_REASON = 500
+#: Offers of ours whose answers may come late: so many are remembered after we gave them up.
+MAX_GIVEN_UP = 1024
 
 
 class Signalling(Protocol):
@@ -130,6 +133,7 @@ class Dialler:
         self._report = report
         self._timeout = timeout
         self._dials: dict[bytes, _Dial] = {}
+        self._given_up: OrderedDict[bytes, str] = OrderedDict()
         self._answering: dict[tuple[str, bytes], Connection] = {}
         self._log_limit = LogLimit()
 
@@ -174,6 +178,11 @@ class Dialler:
         try:
             phase.set("waiting for the answer")
             response = await self._ask(dial, peer_id)
+        except BaseException:
+            self._given_up[session] = peer_id
+            if len(self._given_up) > MAX_GIVEN_UP:
+                self._given_up.popitem(last=False)
+            raise
         finally:
             del self._dials[session]
         if response.error is not None:
@@ -204,11 +213,19 @@ class Dialler:
                 await relay
 
     def receive_response(self, response: PeerResponse) -> None:
-        """An answer or refusal came for an offer of ours; one that fits none is passed over."""
+        """
+        An answer or refusal came for an offer of ours.
+
+        A late one is passed over. An answer to an offer that we never made, made to somebody else, or had answered
+        already, is reported: no honest server brings such a thing.
+        """
         session = response.session or _session_of(response.answer)
+        sender = response.from_ or ""
         dial = self._dials.get(session) if session is not None else None
-        if dial is not None and response.from_ == dial.outgoing.to_peer and not dial.response.done():
+        if dial is not None and sender == dial.outgoing.to_peer and not dial.response.done():
             dial.response.set_result(response)
+        elif response.answer is not None and (session is None or self._given_up.get(session) != sender):
+            self._note(IdentityMismatch("an answer came to nothing that this peer asked: somebody misdirects it"), sender)
 
     # -- being dialled -------------------------------------------------------------------------------------------------
 

@@ -92,9 +92,9 @@ class Link(Protocol):
     """
     A reliable, ordered message pipe to one remote peer.
 
-    The handlers `on_...` may be set at any time. They are called from the event loop, never from inside a method of the link.
-    What they raise is logged and goes no further. Messages that arrive before `on_message` is set are kept, and a
-    link that ended before `on_closed` was set says so as soon as it is.
+    The handlers `on_...` may be set at any time. They are called from the event loop, never from inside a method of
+    the link, and what they raise is logged and goes no further. Messages that arrive before `on_message` is set are
+    kept, and a link that ended before `on_closed` was set says so as soon as it is.
     """
 
     on_drained: Callable[[], None]

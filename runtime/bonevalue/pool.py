@@ -35,6 +35,11 @@ class _Attempt:
         self.waiters = 0
         self.dialling = False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has a link, or was given up."""
+        return self.link.done() or self.task.cancelling() > 0
+
 
 class Pool:
     """
@@ -86,10 +91,13 @@ class Pool:
             LinkError: none came about.
             Unavailable: this peer is stopping.
         """
-        link = self.current(peer_id)
-        if link is not None:
+        while (link := self.current(peer_id)) is None:
+            attempt = self._attempts.get(peer_id) or self._begin(peer_id)
+            if not attempt.is_over:
+                break
+            await asyncio.wait({attempt.task})  # it only tidies up: who joined it would get its end, or a dead link
+        else:
             return link
-        attempt = self._attempts.get(peer_id) or self._begin(peer_id)
         attempt.waiters += 1
         try:
             return await asyncio.shield(attempt.link)

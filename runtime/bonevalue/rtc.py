@@ -44,10 +44,10 @@ from bonevalue.link import (
 from bonevalue.rtc_guard import (
     Guard,
     bound_gathering,
-    handshake_pump,
     install,
     nominated_kinds,
     only_loopback,
+    reading_task,
     stop_consent,
 )
 from bonevalue.sdp import MAX_CANDIDATES, read_candidate, read_description
@@ -118,21 +118,21 @@ class RtcLink(LinkBase):
             on_abuse=self._abused,
             on_lost=self.noticed,
         )
-        self._pump: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[None] | None = None
         self.channel.on("message", _quietly(self._receive))
         self.channel.on("close", _quietly(self.noticed))
         self.sctp.transport.on("statechange", _quietly(self._dtls_changed))
 
     @property
-    def pump(self) -> asyncio.Future[None] | None:
+    def reader(self) -> asyncio.Future[None] | None:
         """The task that reads what comes, once the channel was open."""
-        return self._pump
+        return self._reader
 
     def open(self) -> None:
         """The channel is open."""
-        self._pump = handshake_pump(self.sctp.transport)
-        if self._pump is not None:
-            self._pump.add_done_callback(_take_exception)
+        self._reader = reading_task(self.sctp.transport)
+        if self._reader is not None:
+            self._reader.add_done_callback(_take_exception)
 
     def noticed(self) -> None:
         """Something has ended. Why, shows a turn of the loop later, when the task that reads has ended too."""
@@ -147,9 +147,9 @@ class RtcLink(LinkBase):
             self.noticed()
 
     def _judge(self, reason: CloseReason) -> None:
-        pump = self._pump
-        if pump is not None and pump.done() and not pump.cancelled() and pump.exception() is not None:
-            self._breached(f"a packet that cannot be digested ({pump.exception()!r})")
+        reader = self._reader
+        if reader is not None and reader.done() and not reader.cancelled() and reader.exception() is not None:
+            self._breached(f"a packet that cannot be digested ({reader.exception()!r})")
         else:
             self._end(reason)
 
@@ -384,7 +384,7 @@ class RtcConnection:
             await self._pc.close()
         except Exception:
             logger.debug("aiortc could not close a connection in good order", exc_info=True)
-        left = {task for task in (self._link.pump, *self._adding) if task is not None}
+        left = {task for task in (self._link.reader, *self._adding) if task is not None}
         if left:
             await asyncio.wait(left, timeout=CLOSE_TIMEOUT)
 

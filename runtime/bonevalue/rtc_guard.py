@@ -46,10 +46,10 @@ __all__ = [
     "MAX_CHUNKS",
     "Guard",
     "bound_gathering",
-    "handshake_pump",
     "install",
     "nominated_kinds",
     "only_loopback",
+    "reading_task",
     "stop_consent",
 ]
 
@@ -82,9 +82,7 @@ _METHODS = {
     aioice.ice.Connection: {"get_component_candidates", "query_consent"},
 }
 _ATTRIBUTES: dict[type, set[str]] = {
-    RTCSctpTransport: {
-        *("_advertised_rwnd", "_inbound_streams", "_sack_misordered", "_sent_queue", "_last_received_tsn"),
-    },
+    RTCSctpTransport: {"_advertised_rwnd", "_inbound_streams", "_last_received_tsn", "_sack_misordered", "_sent_queue"},
     RTCDtlsTransport: {"_task"},
     RTCIceTransport: {"_connection"},
     aioice.ice.Connection: {"_nominated"},
@@ -99,7 +97,8 @@ def _check() -> None:
         if not inspect.iscoroutinefunction(getattr(kind, name, None))
     ]
     for kind, names in _ATTRIBUTES.items():
-        missing += [f"{kind.__name__}.{name}" for name in names.difference(kind.__init__.__code__.co_names)]  # type: ignore[misc]
+        set_by_init = vars(kind)["__init__"].__code__.co_names
+        missing += [f"{kind.__name__}.{name}" for name in names.difference(set_by_init)]
     if not callable(getattr(sctp_module, "decode_params", None)):
         missing.append("rtcsctptransport.decode_params")
     if missing:
@@ -159,7 +158,7 @@ def nominated_kinds(ice: RTCIceTransport) -> tuple[str, str] | None:
     return None if pair is None else (pair.local_candidate.type, pair.remote_candidate.type)
 
 
-def handshake_pump(dtls: RTCDtlsTransport) -> asyncio.Future[None] | None:
+def reading_task(dtls: RTCDtlsTransport) -> asyncio.Future[None] | None:
     """The task that reads a connection's packets; it ends by an exception if a packet could not be digested."""
     return dtls._task
 

@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -143,7 +143,7 @@ class Database:
 
     def _engine(self, begin: str, *, connections: int) -> Engine:
         engine = create_engine(
-            f"sqlite:///{self.path}",
+            URL.create("sqlite", database=str(self.path)),  # and not a text, in which some characters mean something
             # Without this, Python's module begins transactions by itself, late and never IMMEDIATE.
             connect_args={"timeout": self._patience, "isolation_level": None},
             poolclass=QueuePool,

@@ -336,7 +336,7 @@ class Storm(Module):
 
 def calling(*args: str, folder: Path) -> subprocess.Popen[str]:
     """A `bv call` that goes on while the test does something else."""
-    command = [BIN / "bv", "call", "--json", *args]
+    command: list[str | Path] = [BIN / "bv", "call", "--json", *args]
     return subprocess.Popen(command, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, text=True)
 
 

@@ -24,8 +24,7 @@ TURN = IceServer(urls=["turn:192.0.2.9"], username="u", credential="p")
 
 def configured(connection: RtcConnection) -> list[RTCIceServer]:
     """The servers that aiortc was given."""
-    configuration = connection._pc._RTCPeerConnection__configuration  # type: ignore[attr-defined]
-    servers: list[RTCIceServer] | None = configuration.iceServers
+    servers: list[RTCIceServer] | None = vars(connection._pc)["_RTCPeerConnection__configuration"].iceServers
     assert servers is not None  # else it would ask a public one
     return servers
 

@@ -75,6 +75,10 @@ class Duel:
         await until(lambda: self.heard.closed)
         assert self.heard.closed == [reason]
 
+    async def took(self, size: int) -> None:
+        """Wait until the victim holds so many bytes, or has had enough."""
+        await until(lambda: self.victim._guard.held >= size or self.victim.closed)
+
     async def unharmed(self) -> None:
         """The link carries messages as before."""
         self.ends.ours.send(b"still there?")
@@ -164,7 +168,7 @@ async def test_what_cannot_be_delivered_is_held_up_to_a_limit(
             duel.attacker._local_tsn += step - 1
             await duel.send(bytes(size), flags=SCTP_DATA_FIRST_FRAG)
             sent += 1
-        await until(lambda sent=sent: duel.victim._guard.held >= sent * size or duel.victim.closed)  # type: ignore[misc]
+        await duel.took(sent * size)
         assert duel.victim._guard.held <= (most + 1) * size
     await duel.ended(CloseReason.ABUSE)
 
@@ -181,7 +185,7 @@ async def test_what_cannot_be_delivered_is_limited_in_bytes_too(duel: Duel, monk
 async def test_a_chunk_far_ahead_ends_the_link(duel: Duel) -> None:
     duel.attacker._local_tsn += 60_000
     await duel.send(b"x", flags=SCTP_DATA_FIRST_FRAG)
-    await until(lambda: duel.victim._guard.held)
+    await duel.took(1)
     duel.attacker._local_tsn += 10_000
     await duel.send(b"x", flags=SCTP_DATA_FIRST_FRAG)
     await duel.ended(CloseReason.PROTOCOL)

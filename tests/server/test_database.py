@@ -110,6 +110,15 @@ async def test_nothing_is_created_unless_wanted(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+async def test_any_folder_will_do(tmp_path: Path) -> None:
+    folder = tmp_path / "50% of #1 & naïve"
+    os.mkdir(folder)
+    store = await Store.open(url_of(folder), realm="example.org")
+    await enrol(store, "alice")
+    await store.close()
+    assert "server.db" in os.listdir(folder)
+
+
 async def test_another_realm_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'example\.org'.*'example\.net'"):
         await Store.open(url_of(tmp_path), realm="example.net")

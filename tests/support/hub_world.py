@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from msgspec import Struct
@@ -54,6 +57,7 @@ __all__ = [
 ]
 
 REALM = "example.org"
+_folders: list[TemporaryDirectory[str]] = []
 _BULK = frozenset({"setPeerId", "iceServers", "userList", "contacts", "peerList"})
 
 
@@ -225,6 +229,16 @@ def settings_of(tmp_path: Path, **options: Any) -> DiscoverySettings:
     )
 
 
+async def _empty_database() -> Path:
+    """A database with nothing in it, made once a process: most of the time that a store takes to open is its schema."""
+    if not _folders:
+        _folders.append(TemporaryDirectory())
+        atexit.register(_folders[0].cleanup)
+        store = await Store.open(f"sqlite:///{_folders[0].name}/server.db", realm=REALM)
+        await store.close()
+    return Path(_folders[0].name, "server.db")
+
+
 @asynccontextmanager
 async def open_world(
     tmp_path: Path, *, hub_type: type[Hub] = Hub, clock: Clock | None = None, **options: Any
@@ -232,6 +246,8 @@ async def open_world(
     """A hub over a database in a folder; twice over the same folder is a restart."""
     settings = settings_of(tmp_path, **options)
     clock = clock or Clock()
+    if not (tmp_path / "server.db").exists():
+        shutil.copy(await _empty_database(), tmp_path / "server.db")
     store = await Store.open(
         settings.database.get_secret_value(),
         realm=REALM,

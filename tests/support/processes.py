@@ -181,19 +181,19 @@ def bv(*args: str | Path, folder: Path, **more: Any) -> Finished:
 
 class Daemon:
     """
-    A running `bv-run`.
+    A running `bv-run FILE`, or another of our scripts that is to run for a while.
 
     Standard output and standard error come in one list of lines; waiting for a line looks at those that are there
     already, from the place where the last wait ended.
     """
 
-    def __init__(self, file: Path, *args: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, file: Path, *args: str, script: str = "bv-run", env: Mapping[str, str] | None = None) -> None:
         self.file = file
         self.lines: list[str] = []
         self._seen = 0
         self._more = threading.Condition()
         self._process = subprocess.Popen(
-            [BIN / "bv-run", file, *args],
+            [BIN / script, *([file] if script == "bv-run" else []), *args],
             cwd=file.parent,
             env=clean_environment(env),
             stdin=subprocess.DEVNULL,

@@ -39,7 +39,7 @@ __all__ = ["DRAIN", "app"]
 #: Seconds that running calls have to finish.
 DRAIN = 10.0
 #: Seconds on top of them to close what is open.
-GRACE = 3.0
+GRACE = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 logger = logging.getLogger(__name__)

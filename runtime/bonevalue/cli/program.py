@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 import typer
 
-from bonevalue.cli.screen import hint, plain
+from bonevalue.cli.screen import OutputLost, hint, plain
 from bonevalue.errors import BoneValueError, ConfigError, Replaced, SessionEnded
 from bonevalue.settings_units import duration_text
 
@@ -56,17 +56,17 @@ def execute(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> i
         name: the program, as faults begin with it.
         args: the arguments; None takes those of this process.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a narrow locale shows escapes, it does not crash
+    _prepare_streams()
     try:
         result = app(args=list(args) if args is not None else None, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
-        # Whoever read our output has gone (`bv peers | head -1`): nothing to say, and nothing to flush at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()  # whoever read it has gone, as in `bv peers | head -1`: nothing to say
         return FAILED
+    except OutputLost as error:
+        _give_up_output()
+        return report(name, error)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Failed:
@@ -81,6 +81,21 @@ def execute(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> i
             command = error.ctx.command_path if error.ctx is not None else name
             hint(_prefix(name, "usage"), plain(message), f" (see {command} --help)")
         return MISUSED
+
+
+def _prepare_streams() -> None:
+    """See to it that printing cannot fail for reasons of the terminal."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a narrow locale shows escapes, it does not crash
+
+
+def _give_up_output() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would fail on it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(name: str, error: BoneValueError, *, about: str = "") -> int:

@@ -10,14 +10,23 @@ from __future__ import annotations
 import json
 import sys
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["compact", "emit", "hint", "plain", "say", "table", "terminal", "write_raw"]
+from bonevalue.errors import BoneValueError
+
+__all__ = ["OutputLost", "compact", "emit", "hint", "plain", "say", "table", "terminal", "write_raw"]
+
+
+class OutputLost(BoneValueError):
+    """Standard output cannot be written."""
+
+    code = "cannot_write"
 
 
 def plain(text: str) -> str:
@@ -75,12 +84,25 @@ def terminal() -> bool:
 
 def write_raw(data: bytes) -> None:
     """Write bytes to standard output as they are."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    with _written("standard output"):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def _print(stream: Any, text: Text) -> None:
     # A console each time: tests and shells exchange the streams, and rich looks at them when it is made.
-    Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False).print(text)
-    stream.flush()
+    with _written("standard output"):
+        Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False).print(text)
+        stream.flush()
+
+
+@contextmanager
+def _written(what: str) -> Iterator[None]:
+    """A disk that is full is a fault to be told; a reader that has gone away is none, and passes as it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(f"{what}: {(error.strerror or str(error)).lower()}") from error
