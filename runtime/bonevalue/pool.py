@@ -91,13 +91,15 @@ class Pool:
             LinkError: none came about.
             Unavailable: this peer is stopping.
         """
-        while (link := self.current(peer_id)) is None:
+        while True:
+            link = self.current(peer_id)
+            if link is not None:
+                return link
             attempt = self._attempts.get(peer_id) or self._begin(peer_id)
             if not attempt.is_over:
                 break
-            await asyncio.wait({attempt.task})  # it only tidies up: who joined it would get its end, or a dead link
-        else:
-            return link
+            # It only tidies up: whoever joined it now would get its failure, or a link that is dead already.
+            await asyncio.wait({attempt.task})
         attempt.waiters += 1
         try:
             return await asyncio.shield(attempt.link)

@@ -346,7 +346,7 @@ async def test_an_old_offer_to_a_process_that_was_restarted(cast: Cast) -> None:
     with mock.patch.object(cast.hub._presence, "new_id", return_value=old_id):
         bob = await stage.join("bob", pool={"connect_timeout": 2})
     assert bob.id == old_id
-    stage.attack()
+    stage.attack(tamper=lambda message: [message])
     cast.hub.post(old)
     await alice.reports("identity_mismatch")
     await bob.reports("connect_failed")

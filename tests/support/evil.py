@@ -83,7 +83,7 @@ MALLORY = identity.account("mallory")
 #: Seconds in which whoever is attacked must have reported it.
 WITHIN = 5.0
 #: Seconds after which a call that cannot succeed is given up; one that is refused fails much earlier.
-HOPELESS = 2.0
+HOPELESS = 1.0
 REALM = "localhost"
 
 #: What is delivered instead of a message on its way from peer to peer.
