@@ -12,7 +12,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install dev test check style types mypy pyright floors docs docs-write format bench clean
+.PHONY: help run install dev test check style types mypy pyright floors docs docs-write format quickstart bench clean
 
 help: ## list the targets
 	@echo 'make TARGET, where TARGET is one of:'
@@ -26,7 +26,7 @@ install: $(VENV)/.product ## make .venv and install the product into it
 dev: $(VENV)/.dev ## the same, with the tools of `make check` and `make test`
 
 test: $(VENV)/.dev ## install what the tests need and run them all; a skipped test fails (some: TESTS=tests/wire)
-	@exec $(BIN)/python -m pytest -p tests.support.noskip $(TESTS)
+	@exec $(BIN)/python -m pytest -p tests.support.noskip --durations=10 $(TESTS)
 
 check: style types floors docs ## format, lint, types, import floors, generated documentation
 
@@ -54,6 +54,9 @@ docs-write: $(VENV)/.dev ## write the generated pages anew
 format: $(VENV)/.dev ## format, and mend what the linter can mend
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
+
+quickstart: ## try the README's quick start in a fresh clone of what is committed
+	@scripts/try-quickstart.sh
 
 bench: $(VENV)/.dev ## run every benchmark; one JSON object a line
 	@for benchmark in $(BENCHMARKS); do PYTHONPATH=. $(BIN)/python "$$benchmark" || exit; done

@@ -25,7 +25,7 @@ from typing import Any, cast
 import msgspec
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
@@ -92,7 +92,7 @@ class Bare(asyncio.Protocol):
                 self.protocol.send_response(self.protocol.accept(event))
                 self.send({"type": "setPeerId", "data": {"peerId": self.id}})
                 self.send({"type": "peerList"})
-            elif isinstance(event, Frame) and event.data:
+            elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                 message = msgspec.json.decode(event.data)
                 message["data"]["from"] = self.id
                 self.peers[message["data"]["to"]].send(message)

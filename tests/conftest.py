@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -17,6 +18,16 @@ _NETWORK = netns.enter()
 def pytest_report_header() -> str:
     """One line above the run: whether the tests are alone on their network."""
     return _NETWORK
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """Whoever sets up logging, as each command of `bv` does, sets it up for one test only."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

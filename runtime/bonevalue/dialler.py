@@ -72,6 +72,7 @@ class Places(Protocol):
 
     def is_dialling(self, peer_id: str) -> bool:
         """Whether this side is dialling that peer."""
+        ...
 
     def reserve(self, peer_id: str) -> None:
         """Take a place; raises ``LinkLimit``."""

@@ -28,6 +28,7 @@ from bonevalue.errors import (
     NoModule,
     ProtocolError,
     RateLimited,
+    Slow,
     TooLarge,
     Unavailable,
 )
@@ -56,6 +57,11 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of long bodies in flight on a link; a small call waits for at most so many.
 BULK_WINDOW = 131_072
+#: Bytes in the engine over which nothing is added: the remote peer does not keep up.
+MAX_BUFFERED = 4 * 1024 * 1024
+#: Seconds without any progress after which such a link is closed, and between two looks at it.
+STALL_TIMEOUT = 30.0
+STALL_CHECK = 0.5
 #: Errors that a handler may raise for its caller to see. Any other, and one that came from a call of the handler's
 #: own, is ``handler_failed``: the caller cannot do anything about it.
 _SPOKEN = (BadRequest, Busy, Denied, RateLimited, TooLarge, Unavailable)
@@ -178,6 +184,12 @@ class PeerLink:
         self._hold_timer: asyncio.TimerHandle | None = None
         if offerer:
             self._hold_timer = self._loop.call_later(idle_timeout, self._hold_over)
+        #: Since when, and at how many bytes in the engine, the remote peer has read nothing; None while it reads.
+        self._stalled: tuple[float, int] | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        #: Set while calls of ours may be handed over.
+        self._clear = asyncio.Event()
+        self._clear.set()
         self._pongs: dict[int, asyncio.Future[float]] = {}
         link.low_water = BULK_WINDOW // 2
         link.on_drained = self._wake
@@ -235,6 +247,14 @@ class PeerLink:
             TypeError, ValueError: the request cannot be encoded.
         """
         body, raw = frames.encode_body(request)
+        if not self._clear.is_set():
+            deadline = time.monotonic() + timeout
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._clear.wait()
+            except TimeoutError:
+                raise Deadline("the peer did not read what it was sent within the call's time") from None
+            timeout = deadline - time.monotonic()
         answer: asyncio.Future[tuple[bytes, bool]] = self._loop.create_future()
         if not self.usable:
             raise CallMoved
@@ -320,7 +340,7 @@ class PeerLink:
             self._carry_out()
 
     def _violated(self, error: BoneValueError) -> None:
-        if isinstance(error, ProtocolError):
+        if isinstance(error, (ProtocolError, Slow)):
             logger.warning("link to %s/%s closed: %s: %s", self.remote.name, self.remote.id, error.code, error.message)
         self._end(error)
 
@@ -331,10 +351,11 @@ class PeerLink:
 
     def _end(self, error: BoneValueError) -> None:
         self._table.close(error)
-        for handle in (self._timer, self._hold_timer):
+        self._clear.set()
+        for handle in (self._timer, self._hold_timer, self._stall_timer):
             if handle is not None:
                 handle.cancel()
-        self._timer = self._hold_timer = None
+        self._timer = self._hold_timer = self._stall_timer = None
         self.gone.set_result(error)
         if not self._proved.done():
             self._proved.set_exception(error)
@@ -400,14 +421,43 @@ class PeerLink:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
+        if self.gone.done() or self._is_stalled():
+            return
         try:
             for message in self._table.data_to_send(BULK_WINDOW - self._link.buffered, time.monotonic()):
                 self._link.send(message)
         except LinkLost:
             return  # on_closed follows
+        if self._is_stalled():
+            return
         # A link whose buffer was empty, and stayed so, has no reason to say that it has drained.
         if self._table.has_bodies and self._link.buffered <= self._link.low_water:
             self._wake()
+
+    def _is_stalled(self) -> bool:
+        """Whether the remote peer reads so slowly that nothing more may be handed over now."""
+        buffered = self._link.buffered
+        if buffered <= MAX_BUFFERED:
+            self._stalled = None
+            self._clear.set()
+            return False
+        now = time.monotonic()
+        if self._stalled is None or buffered < self._stalled[1]:
+            self._stalled = (now, buffered)
+        elif now - self._stalled[0] > STALL_TIMEOUT:
+            self._violated(Slow(f"the peer has read nothing for {STALL_TIMEOUT:.0f} s"))
+            return True
+        if self._table.waiting > MAX_BUFFERED:
+            self._violated(Slow("the peer makes more calls than it reads answers"))
+            return True
+        self._clear.clear()
+        if self._stall_timer is None:
+            self._stall_timer = self._loop.call_later(STALL_CHECK, self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._stall_timer = None
+        self._wake()
 
     def _arm(self) -> None:
         due = self._table.timer()

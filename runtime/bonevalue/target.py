@@ -41,9 +41,11 @@ class Calling(Protocol):
 
     def resolve(self, query: str) -> list[PeerEntry]:
         """The peers that a query means just now."""
+        ...
 
     def is_linked(self, peer_id: str) -> bool:
         """Whether a call to that peer could go at once."""
+        ...
 
     async def call_peer(self, peer: PeerEntry, module: str, request: Any, *, timeout: float, keep_alive: bool) -> Any:
         """Call a module of one peer; raises a :class:`~bonevalue.errors.BoneValueError`."""

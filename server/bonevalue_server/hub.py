@@ -1,7 +1,7 @@
 """
 The discovery server without its sockets: who is logged in, what each client may do, who hears of it.
 
-Whatever comes in is judged by :data:`RULES`, whatever goes out passes :meth:`Hub.outgoing`, and what peers send each
+Whatever comes in is judged by :mod:`bonevalue_server.rules`, whatever goes out passes :meth:`Hub.outgoing`, and what peers send each
 other passes :meth:`Hub.relay`: three places to read, and for tests to turn an honest server into a dishonest one.
 Relayed messages are passed on at once, also while the database is away; what needs the database runs in one task a
 session, request after request. docs/protocol-discovery.md says what a client may rely on.
@@ -14,9 +14,8 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any
 
 from msgspec import Struct
 
@@ -24,9 +23,7 @@ from bonevalue.errors import (
     BadMessage,
     BoneValueError,
     Busy,
-    Denied,
     GoingAway,
-    KeyRequired,
     LoginTimeout,
     RateLimited,
     Replaced,
@@ -57,13 +54,15 @@ from bonevalue_server.notices import Missed, Notices
 from bonevalue_server.presence import Presence
 from bonevalue_server.rates import Bucket
 from bonevalue_server.records import Account, AccountId, Edge, SecondRedemption
-from bonevalue_server.relay import Relay, Relayed
+from bonevalue_server.relay import Relay
+from bonevalue_server.relayed import Relayed, parse, rewrite, to_text
 from bonevalue_server.requests import KeyChanged, Outcome, Requests
+from bonevalue_server.rules import RELAYED, close_code, permit
 from bonevalue_server.sessions import Client, Peer, Session, State
 from bonevalue_server.store import Store
 from bonevalue_server.welcome import ice_servers, lists
 
-__all__ = ["RULES", "SERVICE_RESTART", "VERSION", "Hub", "Rule"]
+__all__ = ["SERVICE_RESTART", "VERSION", "Hub"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,47 +70,12 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 #: Close code of a planned stop (RFC 6455 registry, "Service Restart").
 SERVICE_RESTART = 1012
-#: Close codes for what has none of its own.
-_COME_BACK, _STAY_AWAY = 4003, 4501
 #: Within how many seconds clients come back after a planned stop, each at its own moment.
 _SPREAD = 15.0
 #: How many requests of one session wait for the database.
 _WAITING = 16
 #: How long a stop waits for what is being written, in seconds.
 _STOP_TIMEOUT = 6.0
-
-
-class Rule(NamedTuple):
-    """Who may send a type of message."""
-
-    state: State
-    #: Whether the login must have been by key.
-    by_key: bool
-
-
-#: Every type of message that a client may send.
-RULES: Mapping[type[Struct], Rule] = MappingProxyType(
-    {
-        signals.Register: Rule(State.GREETED, by_key=False),
-        signals.Login: Rule(State.GREETED, by_key=False),
-        signals.RequestToken: Rule(State.ONLINE, by_key=True),
-        signals.ClaimToken: Rule(State.ONLINE, by_key=True),
-        signals.UpdateContact: Rule(State.ONLINE, by_key=True),
-        signals.RemoveUser: Rule(State.ONLINE, by_key=True),
-        signals.StagePins: Rule(State.ONLINE, by_key=True),
-        signals.ChangePassword: Rule(State.ONLINE, by_key=True),
-        signals.PeerRequest: Rule(State.ONLINE, by_key=True),
-        signals.PeerResponse: Rule(State.ONLINE, by_key=True),
-        signals.PeerCandidate: Rule(State.ONLINE, by_key=True),
-    }
-)
-
-_RELAYED = (signals.PeerRequest, signals.PeerResponse, signals.PeerCandidate)
-
-
-def _close_code(error: BoneValueError) -> int:
-    """The close code for an error; one that has none of its own tells whether to come back."""
-    return error.close or (_COME_BACK if error.retry else _STAY_AWAY)
 
 
 def _wall_clock() -> int:
@@ -195,24 +159,25 @@ class Hub:
         """A message came."""
         if session.state is State.CLOSED:
             return
-        signal: Signal | None = None
         problem: BoneValueError | None = None
-        try:
-            signal = signals.decode(text, "client")
-        except (BadMessage, UnknownType) as error:
-            problem = error
-        ref = None if signal is None else signal.ref
+        message: Relayed | Signal | None = parse(text)
+        if message is None:
+            try:
+                message = signals.decode(text, "client")
+            except (BadMessage, UnknownType) as error:
+                problem = error
+        ref = None if message is None else message.ref
         wait = session.messages.take(self._limits.messages, self._clock())
         if wait:
             self._strike(session, RateLimited("too many messages", retry_after=wait), ref)
         elif isinstance(problem, BadMessage):
             self._strike(session, problem, None)
-        elif signal is None:
+        elif message is None:
             self._refuse(session, problem or UnknownType(), None)
-        elif isinstance(signal.data, _RELAYED):
-            self._pass_on(session, signal)
+        elif isinstance(message, Signal) and not isinstance(message.data, RELAYED):
+            self._queue(session, message)
         else:
-            self._queue(session, signal)
+            self._pass_on(session, rewrite(message.data, message.ref) if isinstance(message, Signal) else message)
 
     def count(self, session: Session) -> None:
         """A control frame came, which counts like a message."""
@@ -281,19 +246,22 @@ class Hub:
 
     # -- what the clients are told ---------------------------------------------------------------------------------
 
-    def outgoing(self, session: Session, message: Struct) -> Iterable[Struct]:
+    def outgoing(self, session: Session, text: str) -> Iterable[str]:
         """What is sent instead of a message: the message. Every one passes here, so that tests can change them."""
-        return (message,)
+        return (text,)
 
     def deliver(self, session: Session, message: Struct, ref: str | None = None) -> None:
         """Send a message to a client, as the reply to the request ``ref`` if it is one."""
-        for each in self.outgoing(session, message):
-            session.client.send(signals.encode(each, ref))
+        self._send(session, signals.encode(message, ref))
+
+    def _send(self, session: Session, text: str) -> None:
+        for each in self.outgoing(session, text):
+            session.client.send(each)
 
     def _deliver_all(self, session: Session, messages: Iterator[Struct]) -> None:
         """Send many messages, made as fast as the client reads them."""
         session.client.send_all(
-            signals.encode(each) for message in messages for each in self.outgoing(session, message)
+            text for message in messages for text in self.outgoing(session, signals.encode(message))
         )
 
     def _refuse(self, session: Session, error: BoneValueError, ref: str | None) -> None:
@@ -314,7 +282,7 @@ class Hub:
         """Close a socket for a reason; its peer may be back in a moment."""
         if session.state is not State.CLOSED:
             self.closed(session, may_return=True)
-            session.client.close(_close_code(error), error.code)
+            session.client.close(close_code(error), error.code)
 
     def _forget(self, session: Session) -> Peer | None:
         """The session is over; gives its peer, which is left without a session."""
@@ -339,25 +307,17 @@ class Hub:
         if session.peer is None:
             raise Unavailable("this session has no peer")
         target, relayed = self._relay.route(session.peer, message, self._clock())
-        self.deliver(target, relayed)
+        self._send(target, to_text(relayed))
 
-    def _pass_on(self, session: Session, signal: Signal) -> None:
+    def _pass_on(self, session: Session, message: Relayed) -> None:
         try:
-            self._permit(session, signal)
-            self.relay(session, signal.data)
+            permit(session, signals.PeerRequest)  # one rule for all that is relayed
+            self.relay(session, message)
         except BoneValueError as error:
-            self._refuse(session, error, signal.ref)
+            self._refuse(session, error, message.ref)
         else:
-            if signal.ref is not None:
-                self.deliver(session, Done(), signal.ref)
-
-    def _permit(self, session: Session, signal: Signal) -> None:
-        """Whether the session may send this now."""
-        rule = RULES[type(signal.data)]
-        if session.state is not rule.state:
-            raise Denied("log in first" if rule.state is State.ONLINE else "this socket is logged in, or about to be")
-        if rule.by_key and not session.by_key:
-            raise KeyRequired("this needs a login by key; a login by password only sees who is there")
+            if message.ref is not None:
+                self.deliver(session, Done(), message.ref)
 
     def _queue(self, session: Session, signal: Signal) -> None:
         if session.requests is None:
@@ -379,7 +339,7 @@ class Hub:
 
     async def _serve(self, session: Session, signal: Signal) -> None:
         try:
-            self._permit(session, signal)
+            permit(session, type(signal.data))
             if isinstance(signal.data, Login):
                 await self._log_in(session, signal.data, signal.ref)
                 return
@@ -475,7 +435,7 @@ class Hub:
         old = peer.session
         if old is not None:
             self._forget(old)
-            old.client.close(_close_code(Replaced()), Replaced.code)
+            old.client.close(close_code(Replaced()), Replaced.code)
         self._presence.regain(peer, session)
 
     def _depart(self, peer: Peer) -> None:
@@ -505,5 +465,5 @@ class Hub:
                 continue
             if session is not None:
                 self._forget(session)
-                session.client.close(_close_code(SessionEnded()), SessionEnded.code)
+                session.client.close(close_code(SessionEnded()), SessionEnded.code)
             self._depart(peer)

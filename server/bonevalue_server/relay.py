@@ -10,26 +10,17 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from bonevalue.errors import BadMessage, Busy, Expired, PeerOffline, RateLimited, TooLarge
-from bonevalue.wire.blobs import MAX_SDP
-from bonevalue.wire.signals import PeerCandidate, PeerRequest, PeerResponse
+from bonevalue.errors import Busy, Expired, PeerOffline, RateLimited
 from bonevalue_server.directory import Directory
 from bonevalue_server.limits import Limits
 from bonevalue_server.presence import Presence
 from bonevalue_server.rates import Buckets
 from bonevalue_server.records import AccountId
+from bonevalue_server.relayed import Candidate, CandidateData, Relayed, Request, RequestData, Response, ResponseData
 from bonevalue_server.sessions import Peer, Session
 
-__all__ = ["MAX_BLOB", "PendingRequests", "Relay", "Relayed"]
+__all__ = ["PendingRequests", "Relay"]
 
-Relayed = PeerRequest | PeerResponse | PeerCandidate
-
-#: Longest blob of an offer or answer: the session description, and room for the other fields.
-MAX_BLOB = MAX_SDP + 1024
-#: Longest text of an error in a response.
-MAX_TEXT = 1024
-_SIGNATURE = 64
-_SESSION = 16
 _NOBODY = AccountId(-1)
 
 
@@ -57,26 +48,24 @@ class Relay:
             RateLimited, Busy, Expired: see :class:`PendingRequests`.
             BadMessage, TooLarge: it is not one that a peer could use.
         """
-        if isinstance(message, PeerRequest):
-            _check_blob(message.offer, message.signature)
-            self.pending.check_rate(sender.id, message.to, now)
-            target = self._target(sender, message.to, expected=False)
-            self.pending.open(sender.id, message.to, now)
-            return target, PeerRequest(message.to, sender.id, message.offer, message.signature)
-        expected = self.pending.knows(message.to, sender.id, now)
-        if isinstance(message, PeerResponse):
-            _check_response(message)
-            target = self._target(sender, message.to, expected=expected)
-            self.pending.answer(message.to, sender.id, now)
-            return target, PeerResponse(
-                message.to, sender.id, message.answer, message.signature, message.session, message.error
-            )
-        if len(message.session) != _SESSION:
-            raise BadMessage("peerCandidate: a session has 16 bytes")
-        expected = expected or self.pending.knows(sender.id, message.to, now)
-        target = self._target(sender, message.to, expected=expected)
-        self.pending.candidate(sender.id, message.to, now)
-        return target, PeerCandidate(message.to, sender.id, message.session, message.candidate)
+        message.check()
+        to = message.data.to
+        match message:
+            case Request(data):
+                self.pending.check_rate(sender.id, to, now)
+                target = self._target(sender, to, expected=False)
+                self.pending.open(sender.id, to, now)
+                return target, Request(RequestData(to, sender.id, data.offer, data.signature))
+            case Response(data):
+                target = self._target(sender, to, expected=self.pending.knows(to, sender.id, now))
+                self.pending.answer(to, sender.id, now)
+                answer = ResponseData(to, sender.id, data.answer, data.signature, data.session, data.error)
+                return target, Response(answer)
+            case Candidate(data):
+                expected = self.pending.knows(to, sender.id, now) or self.pending.knows(sender.id, to, now)
+                target = self._target(sender, to, expected=expected)
+                self.pending.candidate(sender.id, to, now)
+                return target, Candidate(CandidateData(to, sender.id, data.session, data.candidate))
 
     def _target(self, sender: Peer, to: str, *, expected: bool) -> Session:
         """
@@ -97,24 +86,6 @@ class Relay:
         if name is None or peer is None or session is None or peer is sender or not (peer.visible or expected):
             raise PeerOffline("no such peer is online, or it does not trust you")
         return session
-
-
-def _check_blob(blob: bytes, signature: bytes) -> None:
-    if len(blob) > MAX_BLOB:
-        raise TooLarge(f"a session description may have {MAX_SDP} bytes")
-    if not blob or len(signature) != _SIGNATURE:
-        raise BadMessage("an offer or answer is a blob and its signature of 64 bytes")
-
-
-def _check_response(message: PeerResponse) -> None:
-    if message.error is None:
-        if message.session is not None:
-            raise BadMessage("peerResponse: the session stands in the answer; beside it only with an error")
-        _check_blob(message.answer or b"", message.signature or b"")
-    elif message.answer is not None or message.signature is not None or len(message.session or b"") != _SESSION:
-        raise BadMessage("peerResponse: an error comes with the session of 16 bytes, and without an answer")
-    elif len(message.error.code) + len(message.error.message) > MAX_TEXT:
-        raise TooLarge(f"the text of an error may have {MAX_TEXT} characters")
 
 
 class _Pair:

@@ -51,6 +51,16 @@ def test_each_role_in_a_process_of_its_own(tmp_path: Path, running: list[Daemon]
     running.append(peer)
     peer.wait_for("online as admin, peer [0-9]+, serving My.Echo.Module")
     assert bv("call", "Us", "My.Echo.Module", '{"text": "Friday"}', folder=tmp_path).code == 0
+    twin = Daemon(file, "--only", "peer")
+    running.append(twin)
+    twin.wait_for("online as admin")
+    both = bv("call", "Us", "My.Echo.Module", '{"text": "Friday"}', folder=tmp_path)
+    assert (both.code, both.stdout.count("Not Friday")) == (0, 2)
+    assert both.stdout.endswith("2 of 2 answered\n")
+    first = bv("call", "Us", "My.Echo.Module", '{"text": "Friday"}', "--first", "1", "--json", folder=tmp_path)
+    assert first.code == 0
+    assert first.json[-1] == {"summary": {"asked": 2, "answered": 1}}
+    assert twin.stop() == 0
     assert "online" not in server.output
     assert "listens" not in peer.output
     assert peer.stop() == 0

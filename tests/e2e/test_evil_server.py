@@ -9,10 +9,12 @@ the server is honest again, everybody reaches everybody.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 from unittest import mock
 
@@ -21,17 +23,17 @@ from msgspec.structs import replace
 
 from bonevalue.link import IceConfig
 from bonevalue.rtc import RtcConnection, RtcEngine
-from bonevalue.wire.blobs import Answer, Offer
+from bonevalue.wire.blobs import Answer, Offer, digest
 from bonevalue.wire.signals import Binary, PeerRequest, PeerResponse
 from bonevalue_server.relay import Relayed
 from tests.support.evil import (
     MALLORY,
     Actor,
     Cast,
-    Stage,
     Tamper,
     flipped,
     foreign_fingerprint,
+    held,
     in_answers,
     in_offers,
     retouched,
@@ -248,23 +250,14 @@ async def test_the_answers_of_two_sessions_are_mixed(cast: Cast) -> None:
     await alice.reports("identity_mismatch", about=carol.id)
 
     # And with the sessions that they should have had.
-    held: list[PeerResponse] = []
-
-    def exchange(message: PeerResponse) -> Iterable[Relayed]:
-        held.append(message)
-        if len(held) < 2:
-            return
-        for one, two in (held, held[::-1]):
-            session = Answer.decode(two.answer or b"").session
-            yield other_answer(replace(one, from_=two.from_), session=session)
-
-    def tamper(message: Relayed) -> Iterable[Relayed]:
-        is_answer = isinstance(message, PeerResponse) and message.answer is not None
-        return exchange(message) if is_answer and isinstance(message, PeerResponse) else [message]
-
-    cast.stage.attack(tamper=tamper)
-    await asyncio.gather(alice.fails("bob", bob), alice.fails("carol", carol))
-    assert len(held) == 2
+    kept: list[PeerResponse] = []
+    cast.stage.attack(tamper=held(kept, PeerResponse))
+    calls = asyncio.gather(alice.fails("bob", bob), alice.fails("carol", carol))
+    await until(lambda: len(kept) == 2)
+    for one, two in (kept, kept[::-1]):
+        session = Answer.decode(two.answer or b"").session
+        cast.hub.post(other_answer(replace(one, from_=two.from_), session=session))
+    await calls
     await alice.reports("identity_mismatch", about=bob.id)
     await alice.reports("identity_mismatch", about=carol.id)
     await recovers(cast)
@@ -314,19 +307,12 @@ async def test_an_old_answer_again(cast: Cast) -> None:
 
 
 async def test_an_answer_that_is_only_late_is_no_attack(cast: Cast) -> None:
-    held: list[Relayed] = []
-
-    def hold(message: Relayed) -> Iterable[Relayed]:
-        if isinstance(message, PeerRequest):
-            yield message
-        else:
-            held.append(message)
-
-    cast.stage.attack(tamper=hold)
+    kept: list[PeerResponse] = []
+    cast.stage.attack(tamper=held(kept, PeerResponse))
     assert (await cast.alice.fails("bob", cast.bob, timeout=0.5)).code == "deadline"
-    await until(lambda: held)
+    await until(lambda: kept)
     cast.stage.relent()
-    cast.hub.post(held[0])
+    cast.hub.post(kept[0])
     await cast.alice.calls("bob", cast.bob)
     assert not cast.alice.refusals
 
@@ -351,4 +337,186 @@ async def test_an_old_offer_to_a_process_that_was_restarted(cast: Cast) -> None:
     await alice.reports("identity_mismatch")
     await bob.reports("connect_failed")
     assert not bob.links
+    # Alice has met the old process under this id, so it stays the old one's.
+    await alice.fails("bob", bob)
+    await alice.reports("identity_mismatch", about=old_id)
+    await bob.leave()
+    bob = await stage.join("bob")
+    await stage.acquainted(alice, bob)
+    await stage.acquainted(cast.carol, bob)
     await recovers(Cast(stage, alice, bob, cast.carol))
+
+
+# -- clocks --------------------------------------------------------------------------------------------------------
+
+
+def set_clock(actor: Actor, minutes: float, *methods: str) -> None:
+    """Let a peer sign, or check, by a clock that is so many minutes ahead."""
+    introductions = actor.peer._introductions
+    for name in methods or ("make_offer", "receive_offer", "make_answer", "receive_answer"):
+        vars(introductions).pop(name, None)
+        right = getattr(introductions, name)
+
+        def wrong(*values: Any, right: Callable[..., Any] = right) -> Any:
+            return right(*values[:-1], values[-1] + int(minutes * 60_000))
+
+        if minutes:
+            setattr(introductions, name, wrong)
+
+
+def names_both_times(text: str, minutes: float) -> bool:
+    """Whether two times are named that are so far apart."""
+    moments = [datetime.fromisoformat(moment) for moment in re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?= UTC)", text)]
+    return len(moments) == 2 and abs(abs(moments[1] - moments[0]).total_seconds() - minutes * 60) < 5
+
+
+@pytest.mark.parametrize("minutes", [6, -6])
+async def test_a_clock_that_is_wrong(cast: Cast, minutes: int) -> None:
+    alice, bob = cast.alice, cast.bob
+    set_clock(bob, minutes)
+    cast.stage.attack()
+    told = await alice.fails("bob", bob)
+    error = await bob.reports("clock_skew")
+    await alice.reports("clock_skew")
+    assert told.code == "clock_skew"
+    assert names_both_times(error.message, 6) and names_both_times(told.message, 6)
+    cast.stage.attack()
+    assert (await bob.fails("alice", alice)).code == "clock_skew"
+    await alice.reports("clock_skew")
+
+    set_clock(bob, 0)
+    set_clock(bob, minutes, "make_answer")
+    cast.stage.attack()
+    told = await alice.fails("bob", bob)
+    assert told.code == "clock_skew" and names_both_times(told.message, 6)
+    await alice.reports("clock_skew")
+
+    set_clock(bob, 0)
+    set_clock(bob, minutes * 0.75)
+    await recovers(cast)
+
+
+# -- in between --------------------------------------------------------------------------------------------------
+
+
+async def test_a_contact_passes_one_off_as_another(cast: Cast) -> None:
+    """
+    Unknown key share. Carol, whom both trust, calls bob with alice's session description and answers alice with bob's.
+
+    Every signature is right. Alice and bob find each other, and each takes the other for carol; the server is honest.
+    """
+    alice, bob, carol = cast.alice, cast.bob, cast.carol
+    peer = carol.peer
+    passed_on: asyncio.Future[PeerResponse] = asyncio.get_running_loop().create_future()
+
+    async def answer(request: PeerRequest, name: str | None, *others: Any) -> None:
+        introductions, now_ms = peer._introductions, time.time_ns() // 1_000_000
+        incoming = introductions.receive_offer(request.from_ or "", name, request.offer, request.signature, now_ms)
+        outgoing = introductions.make_offer(secrets.token_bytes(16), bob.id, "bob", incoming.sdp, now_ms)
+        peer._discovery.send(PeerRequest(bob.id, None, Binary(outgoing.blob), Binary(outgoing.signature)))
+        theirs = await passed_on
+        sdp, _ = introductions.receive_answer(
+            outgoing, theirs.from_ or "", theirs.answer or b"", theirs.signature or b"", now_ms
+        )
+        blob, signature, _ = introductions.make_answer(incoming, sdp, now_ms)
+        peer._discovery.send(PeerResponse(alice.id, None, Binary(blob), Binary(signature)))
+
+    with (
+        mock.patch.object(peer._dialler, "answer", answer),
+        mock.patch.object(peer._dialler, "receive_response", passed_on.set_result),
+    ):
+        cast.stage.attack()
+        await alice.fails("carol", carol, timeout=5)
+        await bob.reports("identity_mismatch")
+        await alice.reports("identity_mismatch")
+    assert passed_on.done() and not alice.links and not bob.links
+    await recovers(cast)
+
+
+def borrow_credentials(connection: RtcConnection, sdp: str) -> None:
+    """Let a connection say the passwords of somebody else's candidates, which the server has read."""
+    gathering = connection._ice.iceGatherer._connection
+    for name, line in (("_local_username", "ice-ufrag"), ("_local_password", "ice-pwd")):
+        found = re.search(rf"a={line}:(\S+)", sdp)
+        assert found is not None
+        setattr(gathering, name, found[1])
+
+
+@pytest.mark.parametrize("disguise", ["the server's own names", "their names", "their names and signatures"])
+async def test_the_server_in_between_with_connections_of_its_own(cast: Cast, disguise: str) -> None:
+    """It answers alice in bob's place and calls bob in alice's, over connections, certificates and keys of its own."""
+    alice, bob = cast.alice, cast.bob
+    engine = RtcEngine()
+    to_alice, to_bob = engine.connection(IceConfig()), engine.connection(IceConfig())
+    kept: list[PeerRequest] = []
+
+    def disguised(message: PeerRequest | PeerResponse) -> Relayed:
+        return message if disguise == "their names and signatures" else signed(message)
+
+    own: dict[str, Any] = {"from_key": MALLORY.public} if disguise == "the server's own names" else {}
+    cast.stage.attack(tamper=held(kept, PeerRequest))
+    call = asyncio.create_task(alice.fails("bob", bob, timeout=5))
+    await until(lambda: kept)
+    request = kept[0]
+    offer = Offer.decode(request.offer)
+
+    forged = other_offer(request, sdp=await to_bob.create_offer(), **own)
+    cast.hub.post(disguised(forged))
+    answer = Answer(
+        offer.session, digest(request.offer), offer.issued, bob.keys.public, offer.from_key, bob.id, alice.id,
+        secrets.token_bytes(16), await to_alice.accept_offer(offer.sdp),
+    )  # fmt: skip
+    blob = Binary(dataclasses.replace(answer, **own).encode())
+    response = PeerResponse(alice.id, bob.id, blob, request.signature)
+    cast.hub.post(disguised(response))
+
+    assert (await call).code == "identity_mismatch"
+    await alice.reports("identity_mismatch")
+    await bob.reports("not_trusted" if own else "identity_mismatch")
+    await asyncio.gather(to_alice.close(), to_bob.close())
+    assert to_alice.path() is None and to_bob.path() is None
+    await recovers(cast)
+
+
+async def test_the_server_takes_the_place_of_the_caller(cast: Cast) -> None:
+    """Bob gets alice's own offer, and the server comes with the passwords in it: it has not her certificate."""
+    alice, bob = cast.alice, cast.bob
+    to_bob = RtcEngine().connection(IceConfig())
+    offers: list[PeerRequest] = []
+    cast.stage.attack(tamper=held(offers, PeerRequest))
+    await alice.fails("bob", bob, timeout=0.5)
+    borrow_credentials(to_bob, Offer.decode(offers[0].offer).sdp)
+    await to_bob.create_offer()
+    answers: list[PeerResponse] = []
+    cast.stage.attack(tamper=held(answers, PeerResponse))
+    cast.hub.post(offers[0])
+    await until(lambda: answers)
+    await to_bob.accept_answer(Answer.decode(answers[0].answer or b"").sdp)
+    error = await bob.reports("connect_failed")
+    assert "certificate" in error.message and not bob.links
+    await to_bob.close()
+    await recovers(cast)
+
+
+async def test_the_server_takes_the_place_of_the_callee(cast: Cast) -> None:
+    """Alice gets bob's own answer, bob is gone, and the server is there with the passwords in it."""
+    alice, bob = cast.alice, cast.bob
+    to_alice = RtcEngine().connection(IceConfig())
+    kept: list[PeerResponse] = []
+    cast.stage.attack(tamper=held(kept, PeerResponse))
+    call = asyncio.create_task(alice.fails("bob", bob, timeout=5))
+    await until(lambda: kept)
+    answer = kept.pop()
+    borrow_credentials(to_alice, Answer.decode(answer.answer or b"").sdp)
+    await to_alice.accept_offer(Offer.decode(cast.hub.offers()[-1].offer).sdp)
+    await bob.leave()
+    cast.stage.began = asyncio.get_running_loop().time()
+    cast.hub.post(answer)
+    error = await alice.reports("connect_failed")
+    assert "certificate" in error.message and (await call).code == "connect_failed" and not alice.links
+    await to_alice.close()
+    cast.stage.relent()
+    bob = await cast.stage.join("bob")
+    await cast.stage.acquainted(alice, bob)
+    await cast.stage.acquainted(cast.carol, bob)
+    await recovers(Cast(cast.stage, alice, bob, cast.carol))

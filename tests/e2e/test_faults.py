@@ -343,6 +343,13 @@ def test_call_that_gives_bytes(world: World) -> None:
     assert finished.json[0]["response"] == {"bytes": "AP9yYXc="}
 
 
+def test_bytes_go_to_a_file_as_they_are(world: World, tmp_path: Path) -> None:
+    with open(tmp_path / "raw", "wb") as file:
+        finished = bv("call", "Us", "Raw", folder=world.folder, stdout=file.fileno())
+    assert (finished.code, finished.stderr) == (0, "1 of 1 answered\n")
+    assert (tmp_path / "raw").read_bytes() == b"\x00\xffraw"
+
+
 @pytest.mark.parametrize("command", ["peers", "call Us Echo", "register bob --generate"])
 def test_server_unreachable(world: World, tmp_path: Path, command: str) -> None:
     write_yaml(tmp_path / "bonevalue.yaml", peer_role(world.dead_port))

@@ -423,3 +423,35 @@ async def test_a_ping_measures_the_round_trip() -> None:
     with pytest.raises(Deadline):
         await meeting.ours.ping(UNIT / 10)
     await meeting.close()
+
+
+async def test_a_peer_that_reads_nothing_is_not_sent_ever_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.host.MAX_BUFFERED", 50_000)
+    monkeypatch.setattr("bonevalue.host.STALL_TIMEOUT", 4 * UNIT)
+    monkeypatch.setattr("bonevalue.host.STALL_CHECK", UNIT / 2)
+    network = MemoryNetwork()
+    meeting = await meet(MemoryEngine(network))
+    network.rate = 1.0
+    tasks = [asyncio.create_task(meeting.ours.call("Echo", "x" * 4000, 30)) for _ in range(40)]
+    await until(lambda: meeting.ends.ours.buffered > 50_000)
+    late = asyncio.create_task(meeting.ours.call("Echo", "late", UNIT))
+    with pytest.raises(Deadline, match="did not read"):
+        await late
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {getattr(result, "code", None) for result in results} == {"slow"}
+    assert meeting.ends.ours.buffered < 250_000
+    await meeting.close()
+
+
+async def test_a_peer_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.host.MAX_BUFFERED", 50_000)
+    monkeypatch.setattr("bonevalue.host.STALL_CHECK", UNIT / 10)
+    network = MemoryNetwork()
+    meeting = await meet(MemoryEngine(network))
+    network.rate = 400_000.0
+    meeting.serve("Echo", echo)
+    first = [asyncio.create_task(meeting.ours.call("Echo", "x" * 4000, 30)) for _ in range(40)]
+    await until(lambda: meeting.ends.ours.buffered > 50_000)
+    late = [asyncio.create_task(meeting.ours.call("Echo", "x" * 4000, 30)) for _ in range(40)]
+    assert await asyncio.gather(*first, *late) == ["x" * 4000] * 80
+    await meeting.close()

@@ -28,7 +28,7 @@ from bonevalue.wire.signals import (
     StagePins,
     UpdateContact,
 )
-from bonevalue_server.hub import RULES
+from bonevalue_server.rules import RULES
 from bonevalue_server.schema import certificates, edges
 from tests.support import identity
 from tests.support.accounts import Person, befriend, invite

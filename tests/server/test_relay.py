@@ -12,7 +12,8 @@ import pytest
 from bonevalue.errors import Busy, Expired, RateLimited
 from bonevalue.wire.signals import Binary, Failure, PeerCandidate, PeerRequest, PeerResponse
 from bonevalue_server.limits import Limits
-from bonevalue_server.relay import MAX_BLOB, PendingRequests
+from bonevalue_server.relay import PendingRequests
+from bonevalue_server.relayed import MAX_BLOB
 from tests.support.accounts import Person, befriend
 from tests.support.hub_world import Client, World, open_world, request
 

@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from unittest import mock
 
 from msgspec import Struct, structs
@@ -71,6 +71,7 @@ __all__ = [
     "added",
     "flipped",
     "foreign_fingerprint",
+    "held",
     "in_answers",
     "in_offers",
     "open_stage",
@@ -85,6 +86,8 @@ WITHIN = 5.0
 #: Seconds after which a call that cannot succeed is given up; one that is refused fails much earlier.
 HOPELESS = 1.0
 REALM = "localhost"
+
+_Kind = TypeVar("_Kind", PeerRequest, PeerResponse)
 
 #: What is delivered instead of a message on its way from peer to peer.
 Tamper = Callable[[Relayed], Iterable[Relayed]]
@@ -234,6 +237,18 @@ def in_answers(change: Callable[[PeerResponse], Relayed]) -> Tamper:
     def tamper(message: Relayed) -> Iterable[Relayed]:
         is_answer = isinstance(message, PeerResponse) and message.answer is not None
         return [change(cast(PeerResponse, message)) if is_answer else message]
+
+    return tamper
+
+
+def held(kept: list[_Kind], kind: type[_Kind]) -> Tamper:
+    """Keep what is of a kind; the rest passes."""
+
+    def tamper(message: Relayed) -> Iterable[Relayed]:
+        if not isinstance(message, kind):
+            return [message]
+        kept.append(message)
+        return ()
 
     return tamper
 

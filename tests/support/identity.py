@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from bonevalue.wire.blobs import Blob, Invite, Pin, Redeem, Remove, Rotate
+from bonevalue.wire.contacts import ContactBook, Verdict
 from bonevalue.wire.keys import AccountKeys, SigningKey
 from bonevalue.wire.signals import Binary, Contact, SignedBlob
 from bonevalue.wire.tokens import Token
@@ -71,3 +72,40 @@ def entry(name: str, contact: SigningKey | bytes, *certificates: SignedBlob) -> 
     """What the server says of a contact."""
     key = contact if isinstance(contact, bytes) else contact.public
     return Contact(name, Binary(key), list(certificates))
+
+
+ALICE, BOB, CAROL, MALLORY = (account(name) for name in ("alice", "bob", "carol", "mallory"))
+BOB2, BOB3, MALLORY2 = account("bob, later"), account("bob, much later"), account("mallory, later")
+#: A token of alice's.
+TOKEN = token_of(ALICE)
+
+
+def claimed(
+    claimer: AccountKeys = BOB, alias: str = "bob", issued: int = NOW, token: str = "token"
+) -> tuple[SignedBlob, SignedBlob]:
+    """An invite of alice's and its redeem."""
+    return invite(ALICE, token_of(ALICE, token), alias, issued), redeem(
+        claimer, token_of(ALICE, token), "robert", issued + MINUTE
+    )
+
+
+def code(verdict: Verdict) -> str | None:
+    """The code of a verdict's problem."""
+    return verdict.problem.code if verdict.problem else None
+
+
+def assert_trusts(book: ContactBook, **keys: AccountKeys) -> None:
+    """The book holds exactly these contacts, seen from all sides."""
+    assert book.names() == sorted(keys)
+    for name, key in keys.items():
+        contact = book.contact(name)
+        assert contact is not None
+        assert contact.key == key.public == book.key_of(name)
+        assert book.name_of(key.public) == name
+
+
+def forged_redeem() -> SignedBlob:
+    """Mallory in the place of bob, with the token's signature from bob's redeem."""
+    true = redeem(BOB, TOKEN)
+    blob = Redeem(TOKEN.keys.public, ALICE.public, MALLORY.public, "robert", NOW).encode()
+    return SignedBlob(Binary(blob), [true.signatures[0], Binary(MALLORY.sign(blob))])

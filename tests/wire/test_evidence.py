@@ -1,5 +1,7 @@
 """The ledger: what certificates prove, kept for good and within bounds."""
 
+from itertools import pairwise
+
 import pytest
 
 from bonevalue.errors import IdentityConflict, NotTrusted
@@ -58,7 +60,7 @@ def test_rotations_that_lead_on_from_nothing_are_not_kept(ledger: Ledger) -> Non
 def test_rotations_are_kept_up_to_a_bound(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MAX_ROTATIONS", 2)
     keys = [BOB, *LATER]
-    chain = [rotate(old, new) for old, new in zip(keys, keys[1:], strict=False)]
+    chain = [rotate(old, new) for old, new in pairwise(keys)]
     ledger.read(entry("bob", LATER[3], pin(ALICE, BOB, "bob"), *chain), NOW)
     assert ledger.lineage(BOB.public) == [key.public for key in keys[:3]]
 

@@ -12,7 +12,8 @@ import sys
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import zip_longest
+from typing import Any, TextIO, TypeAlias
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -23,6 +24,10 @@ from bonevalue.errors import BoneValueError
 __all__ = ["OutputLost", "compact", "emit", "hint", "plain", "say", "table", "terminal", "write_raw"]
 
 
+#: A text, or a text with its rich style.
+Part: TypeAlias = str | tuple[str, str]
+
+
 class OutputLost(BoneValueError):
     """Standard output cannot be written."""
 
@@ -30,11 +35,10 @@ class OutputLost(BoneValueError):
 
 
 def plain(text: str) -> str:
-    """The text on one line and without anything that a terminal would act on: such characters stand as escapes."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    """The text on one line and without anything that a terminal would act on: that stands escaped, as JSON does it."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
 
 
 def _encode(value: Any) -> Any:
@@ -50,17 +54,17 @@ def compact(value: Any) -> str:
 
 def emit(value: Any) -> None:
     """Print one JSON line, at once: a program may be waiting for it at the other end of a pipe."""
-    _print(sys.stdout, Text(json.dumps(value, ensure_ascii=False, default=_encode)))
+    _print(sys.stdout, compact(value))
 
 
-def say(*parts: str | tuple[str, str]) -> None:
+def say(*parts: Part) -> None:
     """Print one line for people; a part is a text, or a text with its rich style."""
-    _print(sys.stdout, Text.assemble(*parts))
+    _print(sys.stdout, *parts)
 
 
-def hint(*parts: str | tuple[str, str]) -> None:
+def hint(*parts: Part) -> None:
     """Print one line for people on standard error, so that it does not mix with a result that is piped on."""
-    _print(sys.stderr, Text.assemble(*parts))
+    _print(sys.stderr, *parts)
 
 
 def table(rows: Iterable[Sequence[str]], *, indent: str = "") -> None:
@@ -71,7 +75,7 @@ def table(rows: Iterable[Sequence[str]], *, indent: str = "") -> None:
     worth nothing.
     """
     cells = [list(row) for row in rows]
-    widths = [max((cell_len(row[column]) for row in cells if column < len(row)), default=0) for column in range(16)]
+    widths = [max(map(cell_len, column)) for column in zip_longest(*cells, fillvalue="")]
     for row in cells:
         padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=False)]
         say(indent + "  ".join(padded).rstrip())
@@ -84,25 +88,29 @@ def terminal() -> bool:
 
 def write_raw(data: bytes) -> None:
     """Write bytes to standard output as they are."""
-    with _written("standard output"):
+    with _written():
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
 
-def _print(stream: Any, text: Text) -> None:
-    # A console each time: tests and shells exchange the streams, and rich looks at them when it is made.
-    with _written("standard output"):
-        Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False).print(text)
+def _print(stream: TextIO, *parts: Part) -> None:
+    with _written():
+        # A console each time: tests and shells exchange the streams, and rich looks at them when it is made.
+        console = Console(file=stream)
+        if console.is_terminal and console.color_system is not None:
+            console.print(Text.assemble(*parts), soft_wrap=True, highlight=False)
+        else:
+            stream.write("".join(part if isinstance(part, str) else part[0] for part in parts) + "\n")
         stream.flush()
 
 
 @contextmanager
-def _written(what: str) -> Iterator[None]:
+def _written() -> Iterator[None]:
     """A disk that is full is a fault to be told; a reader that has gone away is none, and passes as it is."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputLost(f"{what}: {(error.strerror or str(error)).lower()}") from error
+        raise OutputLost(f"standard output: {(error.strerror or str(error)).lower()}") from error

@@ -16,7 +16,7 @@ from bonevalue.cli.program import fault
 from bonevalue.cli.screen import emit, hint, plain, say, table
 from bonevalue.cli.settings import load_peer
 from bonevalue.config import PeerSettings
-from bonevalue.errors import BoneValueError
+from bonevalue.errors import BoneValueError, NotTrusted
 from bonevalue.wire.keys import alias_of, fingerprint
 from bonevalue.wire.tokens import Token
 
@@ -129,7 +129,13 @@ async def _show(settings: PeerSettings, *, json: bool) -> None:
 def _state(name: str, problem: BoneValueError | None) -> str:
     if problem is None:
         return "ok"
-    return f"refused: {problem.code}: {plain(problem.message)}"
+    # A key in `trust.refuse` is refused on purpose; all else is for the two people to settle, and not over the server.
+    ask = (
+        ""
+        if isinstance(problem, NotTrusted)
+        else f"; ask {name} over another channel, or end it: bv trust remove {name}"
+    )
+    return f"refused: {problem.code}: {plain(problem.message + ask)}"
 
 
 @trust.command(epilog="Example: bv trust remove bob")

@@ -76,9 +76,11 @@ class Proof(Protocol):
     @property
     def mine(self) -> bytes:
         """The signature that we send."""
+        ...
 
     def accepts(self, signature: bytes) -> bool:
         """Whether the other side's signature is right."""
+        ...
 
 
 class LinkState(Enum):
@@ -298,6 +300,11 @@ class CallTable:
             self._check_drained(now)
             messages += self._outbox.messages(0)
         return messages
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of frames that wait to be sent, long bodies not counted."""
+        return self._outbox.waiting
 
     @property
     def has_bodies(self) -> bool:

@@ -36,6 +36,8 @@ class Outbox:
     def __init__(self) -> None:
         #: Bytes of bodies that the other side holds unfinished at most; set from its ``hello``.
         self.budget = 0
+        #: Bytes of frames that wait, long bodies not counted.
+        self.waiting = 0
         self._urgent: list[bytes] = []
         self._moving: deque[_Body] = deque()
         self._waiting: deque[_Body] = deque()
@@ -51,6 +53,7 @@ class Outbox:
 
     def push(self, frame: bytes) -> None:
         """Send a frame as soon as there is a turn."""
+        self.waiting += len(frame)
         self._urgent.append(frame)
 
     def push_body(self, call: int, data: bytes) -> None:
@@ -67,6 +70,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget everything."""
+        self.waiting = 0
         self._urgent.clear()
         self._moving.clear()
         self._waiting.clear()
@@ -89,6 +93,7 @@ class Outbox:
             message.append(frame)
             size += len(frame)
         self._urgent.clear()
+        self.waiting = 0
         while room > 0 and self._admit():
             space = frames.MAX_SENT_MESSAGE - size - frames.HEADER_SIZE
             if space <= 0:
