@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 
 from bonevalue.discovery import DiscoveryClient
-from bonevalue.errors import BoneValueError, IdentityMismatch, NotTrusted
+from bonevalue.errors import BoneValueError, IdentityMismatch
+from bonevalue.wire.blobs import Remove
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.keys import AccountKeys, alias_of, check_password
 from bonevalue.wire.session import Session
@@ -102,19 +103,16 @@ class Trust:
 
     async def remove_user(self, alias: str) -> bytes:
         """
-        End the trust with an alias; gives its key, links to which must be cut.
+        End the trust with an alias, also one that is refused; gives its key, links to which must be cut.
 
         Raises:
             NotTrusted: there is no such contact.
             Unavailable: the discovery server cannot be reached.
         """
         name = alias_of(alias)
-        contact = self._contacts.contact(name)
-        if contact is None:
-            raise NotTrusted(f"{name} is not a contact of this account")
         blob, signature = self._contacts.make_remove(name, _now_ms())
         await self._discovery.request(RemoveUser(name, Binary(blob), Binary(signature)))
-        return contact.key
+        return Remove.decode(blob).removed_key
 
     async def change_password(self, password: str) -> None:
         """
