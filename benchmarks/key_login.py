@@ -30,8 +30,8 @@ from sqlalchemy import Connection, insert
 from websockets.asyncio.client import ClientConnection, connect
 
 from bonevalue.wire.blobs import LoginBlob, Pin
-from bonevalue.wire.keys import AccountKeys
-from bonevalue.wire.signals import Binary, Login, PeerRequest, encode, from_base64url
+from bonevalue.wire.keys import AccountKeys, from_base64url
+from bonevalue.wire.signals import Binary, Login, PeerRequest, encode
 from bonevalue_server import schema
 from bonevalue_server.app import DiscoveryServer
 from bonevalue_server.config import DiscoverySettings

@@ -30,8 +30,8 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from bonevalue.wire.blobs import LoginBlob
-from bonevalue.wire.keys import AccountKeys
-from bonevalue.wire.signals import Binary, Login, PeerRequest, encode, from_base64url, to_base64url
+from bonevalue.wire.keys import AccountKeys, from_base64url, to_base64url
+from bonevalue.wire.signals import Binary, Login, PeerRequest, encode
 from bonevalue_server.app import DiscoveryServer
 from bonevalue_server.config import DiscoverySettings
 from bonevalue_server.passwords import hash_login

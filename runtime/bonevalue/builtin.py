@@ -6,8 +6,8 @@ All but ``bv.modules`` are for the peers of one's own account only.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -16,11 +16,10 @@ from bonevalue.errors import BadRequest, IdentityMismatch
 from bonevalue.host import PeerLink
 from bonevalue.module import Context
 from bonevalue.serving import ServedModule
-from bonevalue.wire.signals import Binary, SignedBlob, from_base64url, to_base64url
+from bonevalue.wire.keys import from_base64url, to_base64url
+from bonevalue.wire.signals import Binary, SignedBlob
 
 __all__ = ["LINKS", "MODULES", "REMOVALS", "Removal", "Removals", "builtin_modules", "removal_request"]
-
-logger = logging.getLogger(__name__)
 
 MODULES = "bv.modules"
 LINKS = "bv.links"
@@ -77,9 +76,11 @@ def builtin_modules(
         for removal in request.removals:
             try:
                 blob = SignedBlob(Binary(from_base64url(removal.blob)), [Binary(from_base64url(removal.signature))])
+            except ValueError as error:
+                raise BadRequest(f"not a removal: {error}") from error
+            # One that is not proved, or older than trust made anew, says nothing about the others.
+            with suppress(IdentityMismatch):
                 removed(blob)
-            except (ValueError, IdentityMismatch) as error:
-                raise BadRequest(f"not a valid removal: {error}") from error
 
     return [
         ServedModule(MODULES, modules),

@@ -31,7 +31,6 @@ from bonevalue.errors import (
     LinkLost,
     PeerOffline,
     ProtocolError,
-    RemoteProtocolError,
     Unavailable,
     error_of,
 )
@@ -39,7 +38,6 @@ from bonevalue.host import PeerLink
 from bonevalue.link import Connection, IceConfig, Link, LinkEngine
 from bonevalue.logs import LogLimit
 from bonevalue.module import Caller
-from bonevalue.wire.blobs import split
 from bonevalue.wire.calls import Proof
 from bonevalue.wire.introductions import IncomingOffer, Introductions, OutgoingOffer
 from bonevalue.wire.keys import fingerprint
@@ -220,13 +218,15 @@ class Dialler:
         A late one is passed over. An answer to an offer that we never made, made to somebody else, or had answered
         already, is reported: no honest server brings such a thing.
         """
-        session = response.session or _session_of(response.answer)
+        session = self._introductions.session_of(response)
         sender = response.from_ or ""
         dial = self._dials.get(session) if session is not None else None
         if dial is not None and sender == dial.outgoing.to_peer and not dial.response.done():
             dial.response.set_result(response)
         elif response.answer is not None and (session is None or self._given_up.get(session) != sender):
-            self._note(IdentityMismatch("an answer came to nothing that this peer asked: somebody misdirects it"), sender)
+            self._note(
+                IdentityMismatch("an answer came to nothing that this peer asked: somebody misdirects it"), sender
+            )
 
     # -- being dialled -------------------------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Dialler:
             )
         except BoneValueError as error:
             self._note(error, sender)
-            self._refuse(sender, _session_of(request.offer), error)
+            self._refuse(sender, self._introductions.session_of(request), error)
             return
         if places.is_dialling(sender) and int(own_id) < int(sender):
             return  # our own offer wins
@@ -344,15 +344,6 @@ def _refusal(failure: Failure, peer: str) -> BoneValueError:
     if isinstance(error, (LinkError, PeerOffline, Unavailable)) and not isinstance(error, IdentityMismatch):
         return error
     return ConnectFailed(error.message)
-
-
-def _session_of(blob: bytes | None) -> bytes | None:
-    """The session that an offer or answer names, not verified: only good for finding what it is about."""
-    try:
-        fields = split(blob or b"")
-    except RemoteProtocolError:
-        return None
-    return fields[1] if len(fields) > 1 and len(fields[1]) == SESSION_SIZE else None
 
 
 def _now_ms() -> int:

@@ -13,7 +13,7 @@ from bonevalue.wire.blobs import Remove
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.keys import AccountKeys, alias_of, check_password
 from bonevalue.wire.session import Session
-from bonevalue.wire.signals import Binary, ChangePassword, ClaimToken, RemoveUser, RequestToken, StagePins
+from bonevalue.wire.signals import Binary, ChangePassword, ClaimToken, RemoveUser, RequestToken, SignedBlob, StagePins
 from bonevalue.wire.tokens import Token, invite, redeem
 
 __all__ = ["KnownContact", "Trust"]
@@ -112,6 +112,8 @@ class Trust:
         name = alias_of(alias)
         blob, signature = self._contacts.make_remove(name, _now_ms())
         await self._discovery.request(RemoveUser(name, Binary(blob), Binary(signature)))
+        # Whatever the server makes of it, this process knows.
+        self._contacts.remove(name, SignedBlob(Binary(blob), [Binary(signature)]), _now_ms())
         return Remove.decode(blob).removed_key
 
     async def change_password(self, password: str) -> None:

@@ -27,8 +27,8 @@ from bonevalue.errors import (
     RemoteProtocolError,
 )
 from bonevalue.wire.blobs import LoginBlob, RegisterBlob
-from bonevalue.wire.keys import SigningKey, login_digest, username_of
-from bonevalue.wire.signals import Login, Register, to_base64url
+from bonevalue.wire.keys import SigningKey, login_digest, to_base64url, username_of
+from bonevalue.wire.signals import Login, Register
 from bonevalue_server.attempts import Attempts
 from bonevalue_server.limits import Limits
 from bonevalue_server.passwords import COST, Passwords

@@ -37,8 +37,7 @@ from bonevalue.settings_fields import (
     sound_items,
     wrong,
 )
-from bonevalue.wire.keys import check_password, realm_of, username_of
-from bonevalue.wire.signals import from_base64url
+from bonevalue.wire.keys import check_password, from_base64url, realm_of, username_of
 from bonevalue_server.limits import Limits
 
 __all__ = ["AccountEntry", "DiscoverySettings", "Network", "TlsSettings"]

@@ -1,8 +1,8 @@
 """
 The discovery server without its sockets: who is logged in, what each client may do, who hears of it.
 
-Whatever comes in is judged by :mod:`bonevalue_server.rules`, whatever goes out passes :meth:`Hub.outgoing`, and what peers send each
-other passes :meth:`Hub.relay`: three places to read, and for tests to turn an honest server into a dishonest one.
+What comes in is judged by :mod:`bonevalue_server.rules`, what goes out passes :meth:`Hub.outgoing`, and what peers send
+each other passes :meth:`Hub.relay`: three places to read, and for tests to turn an honest server into a dishonest one.
 Relayed messages are passed on at once, also while the database is away; what needs the database runs in one task a
 session, request after request. docs/protocol-discovery.md says what a client may rely on.
 """
@@ -55,7 +55,7 @@ from bonevalue_server.presence import Presence
 from bonevalue_server.rates import Bucket
 from bonevalue_server.records import Account, AccountId, Edge, SecondRedemption
 from bonevalue_server.relay import Relay
-from bonevalue_server.relayed import Relayed, parse, rewrite, to_text
+from bonevalue_server.relayed import Plain, Relayed, message_of, parse, plain_of, to_text
 from bonevalue_server.requests import KeyChanged, Outcome, Requests
 from bonevalue_server.rules import RELAYED, close_code, permit
 from bonevalue_server.sessions import Client, Peer, Session, State
@@ -132,6 +132,8 @@ class Hub:
         self._sessions: set[Session] = set()
         self._newcomers: Due[Session] = Due(limits.login_timeout)
         self._tasks: set[asyncio.Task[None]] = set()
+        # Nobody looks at what peers send each other: it need not be made into messages for them.
+        self._takes_shortcut = type(self).relay is Hub.relay and type(self).outgoing is Hub.outgoing
         self._changes = Changes(store, directory, self._announcer, self._end_account)
 
     # -- what the sockets tell -------------------------------------------------------------------------------------
@@ -160,7 +162,7 @@ class Hub:
         if session.state is State.CLOSED:
             return
         problem: BoneValueError | None = None
-        message: Relayed | Signal | None = parse(text)
+        message: Plain | Signal | None = parse(text) if self._takes_shortcut else None
         if message is None:
             try:
                 message = signals.decode(text, "client")
@@ -174,10 +176,12 @@ class Hub:
             self._strike(session, problem, None)
         elif message is None:
             self._refuse(session, problem or UnknownType(), None)
-        elif isinstance(message, Signal) and not isinstance(message.data, RELAYED):
-            self._queue(session, message)
+        elif not isinstance(message, Signal):
+            self._pass_on(session, message, ref)
+        elif isinstance(message.data, RELAYED):
+            self._pass_on(session, message.data, ref)
         else:
-            self._pass_on(session, rewrite(message.data, message.ref) if isinstance(message, Signal) else message)
+            self._queue(session, message)
 
     def count(self, session: Session) -> None:
         """A control frame came, which counts like a message."""
@@ -246,22 +250,19 @@ class Hub:
 
     # -- what the clients are told ---------------------------------------------------------------------------------
 
-    def outgoing(self, session: Session, text: str) -> Iterable[str]:
+    def outgoing(self, session: Session, message: Struct) -> Iterable[Struct]:
         """What is sent instead of a message: the message. Every one passes here, so that tests can change them."""
-        return (text,)
+        return (message,)
 
     def deliver(self, session: Session, message: Struct, ref: str | None = None) -> None:
         """Send a message to a client, as the reply to the request ``ref`` if it is one."""
-        self._send(session, signals.encode(message, ref))
-
-    def _send(self, session: Session, text: str) -> None:
-        for each in self.outgoing(session, text):
-            session.client.send(each)
+        for each in self.outgoing(session, message):
+            session.client.send(signals.encode(each, ref))
 
     def _deliver_all(self, session: Session, messages: Iterator[Struct]) -> None:
         """Send many messages, made as fast as the client reads them."""
         session.client.send_all(
-            text for message in messages for text in self.outgoing(session, signals.encode(message))
+            signals.encode(each) for message in messages for each in self.outgoing(session, message)
         )
 
     def _refuse(self, session: Session, error: BoneValueError, ref: str | None) -> None:
@@ -304,20 +305,27 @@ class Hub:
         Raises:
             BoneValueError: see :meth:`Relay.route`.
         """
+        target, plain = self._route(session, plain_of(message))
+        self.deliver(target, message_of(plain))
+
+    def _route(self, session: Session, plain: Plain) -> tuple[Session, Plain]:
         if session.peer is None:
             raise Unavailable("this session has no peer")
-        target, relayed = self._relay.route(session.peer, message, self._clock())
-        self._send(target, to_text(relayed))
+        return self._relay.route(session.peer, plain, self._clock())
 
-    def _pass_on(self, session: Session, message: Relayed) -> None:
+    def _pass_on(self, session: Session, message: Plain | Relayed, ref: str | None) -> None:
         try:
             permit(session, signals.PeerRequest)  # one rule for all that is relayed
-            self.relay(session, message)
+            if isinstance(message, RELAYED):
+                self.relay(session, message)
+            else:
+                target, plain = self._route(session, message)
+                target.client.send(to_text(plain))
         except BoneValueError as error:
-            self._refuse(session, error, message.ref)
+            self._refuse(session, error, ref)
         else:
-            if message.ref is not None:
-                self.deliver(session, Done(), message.ref)
+            if ref is not None:
+                self.deliver(session, Done(), ref)
 
     def _queue(self, session: Session, signal: Signal) -> None:
         if session.requests is None:

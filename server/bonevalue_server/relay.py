@@ -16,10 +16,19 @@ from bonevalue_server.limits import Limits
 from bonevalue_server.presence import Presence
 from bonevalue_server.rates import Buckets
 from bonevalue_server.records import AccountId
-from bonevalue_server.relayed import Candidate, CandidateData, Relayed, Request, RequestData, Response, ResponseData
+from bonevalue_server.relayed import (
+    Candidate,
+    CandidateData,
+    Plain,
+    Relayed,
+    Request,
+    RequestData,
+    Response,
+    ResponseData,
+)
 from bonevalue_server.sessions import Peer, Session
 
-__all__ = ["PendingRequests", "Relay"]
+__all__ = ["PendingRequests", "Relay", "Relayed"]
 
 _NOBODY = AccountId(-1)
 
@@ -39,7 +48,7 @@ class Relay:
         self._directory = directory
         self.pending = PendingRequests(limits)
 
-    def route(self, sender: Peer, message: Relayed, now: float) -> tuple[Session, Relayed]:
+    def route(self, sender: Peer, message: Plain, now: float) -> tuple[Session, Plain]:
         """
         The session that a message is for, and the message as it is to arrive there.
 

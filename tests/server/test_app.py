@@ -21,8 +21,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bonevalue.errors import BoneValueError, ConfigError, Unavailable
-from bonevalue.wire.keys import AccountKeys
-from bonevalue.wire.signals import encode, from_base64url
+from bonevalue.wire.keys import AccountKeys, from_base64url
+from bonevalue.wire.signals import encode
 from bonevalue_server.app import DiscoveryServer
 from bonevalue_server.store import Store
 from tests.support.accounts import Person

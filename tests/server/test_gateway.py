@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bonevalue.wire.signals import Binary, PeerRequest, encode, from_base64url, to_base64url
+from bonevalue.wire.keys import from_base64url, to_base64url
+from bonevalue.wire.signals import Binary, PeerRequest, encode
 from bonevalue_server import gateway
 from bonevalue_server.app import DiscoveryServer
 from bonevalue_server.passwords import hash_login

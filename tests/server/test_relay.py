@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from bonevalue.errors import Busy, Expired, RateLimited
 from bonevalue.wire.signals import Binary, Failure, PeerCandidate, PeerRequest, PeerResponse
+from bonevalue_server.hub import Hub
 from bonevalue_server.limits import Limits
 from bonevalue_server.relay import PendingRequests
 from bonevalue_server.relayed import MAX_BLOB
+from bonevalue_server.sessions import Session
 from tests.support.accounts import Person, befriend
 from tests.support.hub_world import Client, World, open_world, request
 
@@ -21,9 +24,16 @@ SESSION = Binary(bytes(16))
 SIGNATURE = Binary(bytes(64))
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
+class Watched(Hub):
+    """A hub that looks at everything, and so takes no short cut."""
+
+    def outgoing(self, session: Session, message: Struct) -> Iterable[Struct]:
+        return super().outgoing(session, message)
+
+
+@pytest.fixture(params=[Hub, Watched])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path, hub_type=request.param) as opened:
         yield opened
 
 

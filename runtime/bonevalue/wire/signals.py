@@ -9,13 +9,13 @@ a :class:`Signal` or raises :class:`~bonevalue.errors.BadMessage` or :class:`~bo
 from __future__ import annotations
 
 import json
-from binascii import a2b_base64, b2a_base64
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
 from bonevalue.errors import BadMessage, UnknownType
+from bonevalue.wire.keys import from_base64url, to_base64url
 
 __all__ = [
     "MAX_MESSAGE",
@@ -56,8 +56,6 @@ __all__ = [
     "UserRemove",
     "decode",
     "encode",
-    "from_base64url",
-    "to_base64url",
 ]
 
 #: Longest message in bytes, in either direction.
@@ -70,27 +68,6 @@ MAX_KEYS = 64
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
-
-
-def to_base64url(data: bytes) -> str:
-    """Base64url without padding (RFC 4648 section 5)."""
-    return b2a_base64(data, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
-
-
-def from_base64url(text: str) -> bytes:
-    """
-    The bytes of canonical base64url text without padding.
-
-    Raises:
-        ValueError: a character is not of the alphabet, or the text is not the one that its bytes give.
-    """
-    try:
-        data = a2b_base64(text.encode("ascii").translate(_FROM_URL) + b"=" * (-len(text) % 4))
-    except ValueError as error:  # binascii.Error is one
-        raise ValueError("not base64url") from error
-    if to_base64url(data) != text:
-        raise ValueError("not canonical base64url")
-    return data
 
 
 class Binary(bytes):
