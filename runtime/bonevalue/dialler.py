@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 #: Length of the random bytes that name one connection being set up.
 SESSION_SIZE = 16
+#: The phase of an attempt in which the engine knows more.
+CONNECTING = "connecting"
 #: Longest text of another peer's refusal that is passed on.
 MAX_REASON = 500
 #: Offers of ours whose answers may come late: so many are remembered after we gave them up.
@@ -157,13 +159,12 @@ class Dialler:
             async with asyncio.timeout(self._timeout):
                 link = await self._dial(peer_id, name, connection, phase)
         except BaseException as error:
+            doing = phase.of(connection)
             await _close(connection)
             if isinstance(error, TimeoutError):
-                raise ConnectFailed(
-                    f"no link to {name}/{peer_id} within {self._timeout:g} s; it was {phase.text}"
-                ) from None
+                raise ConnectFailed(f"no link to {name}/{peer_id} within {self._timeout:g} s; it was {doing}") from None
             if isinstance(error, (LinkLost, ProtocolError)):
-                raise ConnectFailed(f"no link to {name}/{peer_id} while {phase.text}: {error.message}") from error
+                raise ConnectFailed(f"no link to {name}/{peer_id} while {doing}: {error.message}") from error
             if isinstance(error, LinkError):
                 self._note(error, peer_id)
             raise
@@ -190,7 +191,7 @@ class Dialler:
             outgoing, response.from_ or "", response.answer or b"", response.signature or b"", _now_ms()
         )
         await connection.accept_answer(sdp)
-        phase.set("trying the paths between the two")
+        phase.set(CONNECTING)
         channel = await connection.opened()
         phase.set("waiting for the other side's proof")
         remote = Caller(name, peer_id, outgoing.to_key, fingerprint(outgoing.to_key))
@@ -273,15 +274,18 @@ class Dialler:
                 sdp = await connection.accept_offer(incoming.sdp)
                 blob, signature, proof = self._introductions.make_answer(incoming, sdp, _now_ms())
                 self._signalling.send(PeerResponse(to=sender, answer=Binary(blob), signature=Binary(signature)))
-                phase.set("trying the paths between the two")
+                phase.set(CONNECTING)
                 channel = await connection.opened()
                 phase.set("waiting for the other side's proof")
                 remote = Caller(incoming.name, sender, incoming.key, fingerprint(incoming.key))
                 return await self._prove(channel, connection, remote, proof, offerer=False)
         except BaseException as error:
+            doing = phase.of(connection)
             await _close(connection)
             if isinstance(error, TimeoutError):
-                raise ConnectFailed(f"no link from {incoming.name}/{sender}; it was {phase.text}") from None
+                raise ConnectFailed(
+                    f"no link from {incoming.name}/{sender} within {self._timeout:g} s; it was {doing}"
+                ) from None
             if isinstance(error, BoneValueError) and phase.text == "gathering":
                 self._refuse(sender, incoming.session, ConnectFailed(f"the other side failed: {error.message}"))
             raise
@@ -336,6 +340,10 @@ class _Phase:
 
     def set(self, text: str) -> None:
         self.text = text
+
+    def of(self, connection: Connection) -> str:
+        """The phase, as exactly as the engine can tell."""
+        return connection.progress() if self.text == CONNECTING else self.text
 
 
 def _refusal(failure: Failure, peer: str) -> BoneValueError:

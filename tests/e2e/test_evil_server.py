@@ -25,7 +25,7 @@ from bonevalue.link import IceConfig
 from bonevalue.rtc import RtcConnection, RtcEngine
 from bonevalue.wire.blobs import Answer, Offer, digest
 from bonevalue.wire.signals import Binary, PeerRequest, PeerResponse
-from bonevalue_server.relay import Relayed
+from bonevalue_server.relayed import Relayed
 from tests.support.evil import (
     MALLORY,
     Actor,

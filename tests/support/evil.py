@@ -52,7 +52,7 @@ from bonevalue_server.app import DiscoveryServer
 from bonevalue_server.config import DiscoverySettings
 from bonevalue_server.hub import SERVICE_RESTART, Hub
 from bonevalue_server.passwords import hash_login
-from bonevalue_server.relay import Relayed
+from bonevalue_server.relayed import Relayed
 from bonevalue_server.sessions import Session
 from tests.support import identity
 from tests.support.accounts import CHEAPEST
