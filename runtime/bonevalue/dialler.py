@@ -41,6 +41,7 @@ from bonevalue.module import Caller
 from bonevalue.wire.calls import Proof
 from bonevalue.wire.introductions import IncomingOffer, Introductions, OutgoingOffer
 from bonevalue.wire.keys import fingerprint
+from bonevalue.wire.refusals import plain
 from bonevalue.wire.signals import Binary, Failure, PeerCandidate, PeerRequest, PeerResponse
 
 __all__ = ["Dialler", "MakeLink", "Places", "Signalling"]
@@ -348,7 +349,8 @@ class _Phase:
 
 def _refusal(failure: Failure, peer: str) -> BoneValueError:
     """The error for a refusal that came, unsigned, through the server: never one that accuses anybody."""
-    error = error_of(failure.code, f"{peer} refused: {failure.message[:MAX_REASON] or failure.code}")
+    code = plain(failure.code)[:64]
+    error = error_of(code, f"{peer} refused: {plain(failure.message) or code}")
     if isinstance(error, (LinkError, PeerOffline, Unavailable)) and not isinstance(error, IdentityMismatch):
         return error
     return ConnectFailed(error.message)

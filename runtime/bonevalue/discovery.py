@@ -38,7 +38,17 @@ from bonevalue.wire.keys import AccountKeys, login_digest
 from bonevalue.wire.refusals import check_greeting, failure_error, parting_of, plain
 from bonevalue.wire.session import Session, State
 from bonevalue.wire.session_events import Ended, Event, Refused, Replied
-from bonevalue.wire.signals import MAX_MESSAGE, Binary, Failure, Hello, Register, Registered, decode, encode
+from bonevalue.wire.signals import (
+    MAX_MESSAGE,
+    Binary,
+    Failure,
+    Hello,
+    Register,
+    Registered,
+    SignedBlob,
+    decode,
+    encode,
+)
 
 __all__ = ["Address", "DiscoveryClient", "parse_address", "register_account", "tls_context"]
 
@@ -329,6 +339,12 @@ class DiscoveryClient:
         """
         self.session.send(message)
         self._pump()
+
+    def removed(self, name: str | None, remove: SignedBlob) -> bytes | None:
+        """Trust has ended, not by the server's word: see :meth:`~bonevalue.wire.session.Session.removed`."""
+        key = self.session.removed(name, remove, time.time_ns() // 1_000_000)
+        self._pump()
+        return key
 
     # -- the pump ----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ from bonevalue.errors import (
     BoneValueError,
     ConfigError,
     Deadline,
+    IdentityMismatch,
+    LinkLost,
     LocalProtocolError,
     NoTarget,
     NotTrusted,
@@ -58,6 +60,7 @@ from bonevalue.wire.session_events import (
     ContactRefused,
     Event,
     IceServersChanged,
+    KeyChanged,
     NoticeReceived,
     PeerConnected,
     PeerDisconnected,
@@ -173,7 +176,12 @@ class Peer:
         self._offline_told = False
         self._stopping = False
         self._host = Host(LinkSettings(max_body=settings.rpc.max_body, heartbeat=settings.pool.heartbeat, agent=AGENT))
-        self._pool = Pool(self._dial, max_outgoing=settings.pool.max_outgoing, max_incoming=settings.pool.max_incoming)
+        self._pool = Pool(
+            self._dial,
+            max_outgoing=settings.pool.max_outgoing,
+            max_incoming=settings.pool.max_incoming,
+            on_added=self._link_added,
+        )
         for module in builtin_modules(self._host.modules.values, self._pool.links, self._removed_elsewhere):
             self._host.modules[module.name] = module
         for module in modules:
@@ -349,8 +357,7 @@ class Peer:
             NotTrusted: there is no such contact.
             Unavailable: the discovery server cannot be reached.
         """
-        key = await self._trust.remove_user(alias)
-        self._cut(key, alias)
+        await self._trust.remove_user(alias)
 
     async def change_password(self, password: str) -> None:
         """Change the account's password; see :meth:`bonevalue.trust.Trust.change_password`."""
@@ -406,9 +413,16 @@ class Peer:
             raise NoTarget("a peer does not call itself")
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._pool.link(peer.id)
+                link = await self._pool.link(peer.id)
         except TimeoutError:
             raise Deadline(f"no link to {peer.name}/{peer.id} within the call's time") from None
+        if link.remote.name != peer.name:
+            # Presence is the server's word; only the link has proof. What is meant for one must not go to another.
+            error = IdentityMismatch(f"the server says that peer {peer.id} is {peer.name}: it is {link.remote.name}")
+            logger.warning("a call was not made: %s", error.message)
+            self._report(error, peer.id)
+            raise error
+        return link
 
     async def _dial(self, peer_id: str) -> PeerLink:
         name = self._session.peers.get(peer_id)
@@ -454,12 +468,25 @@ class Peer:
 
     def _removed_elsewhere(self, removal: SignedBlob) -> None:
         """Another peer of this account knows of a removal; the server may have kept it from us."""
-        key = self._contacts.remove(None, removal, _now_ms())
-        self._cut(key, "a former contact")
+        key = self._discovery.removed(None, removal)
+        if key is not None:
+            self._cut(key, "a former contact")
 
-    async def _pass_on(self, removals: list[SignedBlob], peer_id: str) -> None:
+    def _link_added(self, link: PeerLink) -> None:
+        if self._contacts.key_of(link.remote.name) != link.remote.key:
+            link.close(NotTrusted(f"the trust with {link.remote.name} has ended"))  # since it proved itself
+        self._pass_on(link)
+
+    def _pass_on(self, link: PeerLink) -> None:
+        """Let another peer of this account know which trust has ended: the server may keep it from that one."""
+        removals = self._contacts.removals()
+        if removals and link.usable and link.remote.name == OWN_ACCOUNT:
+            self.spawn(self._send_removals(removals[-256:], PeerEntry(OWN_ACCOUNT, link.remote.id)))
+
+    async def _send_removals(self, removals: list[SignedBlob], peer: PeerEntry) -> None:
         with suppress(BoneValueError):
-            await self.get(peer_id).call(REMOVALS, removal_request(removals[:256]), keep_alive=False)
+            request = removal_request(removals)
+            await self.call_peer(peer, REMOVALS, request, timeout=self.default_timeout, keep_alive=False)
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -480,6 +507,10 @@ class Peer:
                 self._emit("newuser", event.name)
             case UserRemoved():
                 self._user_removed(event)
+            case KeyChanged(name, old_key):
+                # Whoever holds the old key may be the reason for the change.
+                if self._pool.cut(name, old_key, LinkLost(f"{name} has another key: links of the old one end")):
+                    logger.info("links to %s cut: it has another key", name)
             case ContactRefused():
                 logger.warning("contact %s is not used: %s: %s", event.name, event.error.code, event.error.message)
                 self._report(event.error, event.name)
@@ -519,10 +550,8 @@ class Peer:
             logger.warning("the server says that the trust with %s has ended, without proof: links stay", event.name)
             return
         self._cut(event.key, event.name)
-        removals = self._contacts.removals()
-        for peer in self.resolve(OWN_ACCOUNT):
-            if self.is_linked(peer.id):
-                self.spawn(self._pass_on(removals, peer.id))
+        for link in self._pool.links():
+            self._pass_on(link)
 
     def _report(self, error: BoneValueError, about: str) -> None:
         """A connection or a contact was refused."""

@@ -49,14 +49,23 @@ class Pool:
         dial: makes a proved link to the peer of that id, or raises a :class:`~bonevalue.errors.LinkError`.
         max_outgoing: links and attempts of ours.
         max_incoming: links that others dialled.
+        on_added: told of every link that has been proved.
     """
 
-    def __init__(self, dial: Callable[[str], Awaitable[PeerLink]], *, max_outgoing: int, max_incoming: int) -> None:
+    def __init__(
+        self,
+        dial: Callable[[str], Awaitable[PeerLink]],
+        *,
+        max_outgoing: int,
+        max_incoming: int,
+        on_added: Callable[[PeerLink], None] | None = None,
+    ) -> None:
         #: Our own peer id, which settles what happens when both sides dial at once.
         self.own_id = "0"
         self._dial = dial
         self._max_outgoing = max_outgoing
         self._max_incoming = max_incoming
+        self._on_added = on_added
         self._links: dict[str, PeerLink] = {}
         self._all: set[PeerLink] = set()
         self._attempts: dict[str, _Attempt] = {}
@@ -148,6 +157,8 @@ class Pool:
         attempt = self._attempts.get(peer_id)
         if attempt is not None and not attempt.link.done():
             attempt.link.set_result(link)
+        if self._on_added is not None:
+            self._on_added(link)
 
     def remove(self, link: PeerLink) -> None:
         """A link is gone."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from bonevalue.discovery import DiscoveryClient
 from bonevalue.errors import BoneValueError, IdentityMismatch
-from bonevalue.wire.blobs import Remove
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.keys import AccountKeys, alias_of, check_password
 from bonevalue.wire.session import Session
@@ -101,9 +100,9 @@ class Trust:
             await asyncio.sleep(0.02)
         return KnownContact(name, contact.fingerprint)
 
-    async def remove_user(self, alias: str) -> bytes:
+    async def remove_user(self, alias: str) -> None:
         """
-        End the trust with an alias, also one that is refused; gives its key, links to which must be cut.
+        End the trust with an alias, also one that is refused. Links to it are cut.
 
         Raises:
             NotTrusted: there is no such contact.
@@ -112,9 +111,8 @@ class Trust:
         name = alias_of(alias)
         blob, signature = self._contacts.make_remove(name, _now_ms())
         await self._discovery.request(RemoveUser(name, Binary(blob), Binary(signature)))
-        # Whatever the server makes of it, this process knows.
-        self._contacts.remove(name, SignedBlob(Binary(blob), [Binary(signature)]), _now_ms())
-        return Remove.decode(blob).removed_key
+        # An honest server has said so before it replied; a dishonest one need not be waited for.
+        self._discovery.removed(name, SignedBlob(Binary(blob), [Binary(signature)]))
 
     async def change_password(self, password: str) -> None:
         """

@@ -62,6 +62,7 @@ class Changes:
     async def _take_over(self, change: Change) -> None:
         if change.what == "account":
             await self._reload_account(change.account_id)
+            await self._reload_trust(change.account_id)  # a reset ends it; with the same key, sessions go on
         elif change.what == "trust":
             await self._reload_trust(change.account_id)
         else:

@@ -39,6 +39,8 @@ MAX_HEAD = 32 * 1024
 MAX_FRAGMENTS = 64
 #: Bytes handed to the socket that it has not taken yet; more wait in the outbox.
 WRITE_LIMIT = 32 * 1024
+#: Seconds in which a socket that is not let in must ask, to be told why.
+REFUSAL_TIME = 1.0
 #: Seconds in which a client that reads slowly must take what the socket has, before it counts as not reading at all.
 STALL_TIMEOUT = 20.0
 #: Seconds from our close frame to the end of the socket, whatever the client does.
@@ -70,8 +72,10 @@ class Gateway:
         self.limits = limits
         self.clock = clock
         self.connections: set[Connection] = set()
-        #: Sockets of which no request has come yet, those that do not read, and those that we have closed.
+        #: Sockets of which no request has come yet, and those of them that are not let in.
         self.waiting: Due[Door] = Due(limits.login_timeout)
+        self.refused: Due[Door] = Due(REFUSAL_TIME)
+        #: WebSockets that do not read, and those that we have closed.
         self.stalled: Due[Connection] = Due(STALL_TIMEOUT)
         self.closing: Due[Connection] = Due(CLOSE_TIMEOUT)
         self._to_ping: Due[Connection] = Due(limits.ping_interval)
@@ -96,8 +100,9 @@ class Gateway:
         """Do what is due; to be called several times a second."""
         now = self.clock()
         self.hub.handle_timer()
-        for door in self.waiting.take(now):
-            door.transport.abort()
+        for doors in (self.waiting, self.refused):
+            for door in doors.take(now):
+                door.transport.abort()
         for connection in self._pinged.take(now):
             if not connection.is_heard:
                 connection.abort(may_return=False)  # it was silent for longer than the grace time
@@ -139,7 +144,10 @@ class Door(HttpToolsProtocol):
         self._gateway = gateway
         self._visitor: Visitor | None = None
         self._head_size = 0
-        self._is_refused = False
+        #: Why the socket is not let in. It is told when it asks: many clients cannot hear an answer before that.
+        self._refusal: BoneValueError | None = None
+        self._end_of_head = b""
+        self._is_over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A socket was accepted."""
@@ -147,32 +155,38 @@ class Door(HttpToolsProtocol):
         gateway = self._gateway
         now = gateway.clock()
         self._visitor = gateway.doorman.arrived(self.client[0] if self.client else "")
-        gateway.waiting.put(self, now)
         try:
             gateway.doorman.check_arrival(self._visitor, now)
         except BoneValueError as error:
-            self._refuse(error)
+            self._refusal = error
+            gateway.refused.put(self, now)
+        else:
+            gateway.waiting.put(self, now)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed, and never was a WebSocket."""
-        self._gateway.waiting.discard(self)
+        self._asked()
         if self._visitor is not None:
             self._gateway.doorman.left(self._visitor)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self._is_refused:
+        if self._is_over:
             return
         self._head_size += len(data)
-        if self in self._gateway.waiting and self._head_size > MAX_HEAD:
+        if self._head_size > MAX_HEAD and (self in self._gateway.waiting or self._refusal is not None):
             self._respond(431, "Request header fields too large.\n")
-            return
-        super().data_received(data)
+        elif self._refusal is not None:
+            if b"\r\n\r\n" in self._end_of_head + data:
+                self._refuse(self._refusal)
+            self._end_of_head = (self._end_of_head + data)[-3:]
+        else:
+            super().data_received(data)
 
     def on_headers_complete(self) -> None:
         """A request has come."""
-        self._gateway.waiting.discard(self)
+        self._asked()
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
@@ -188,14 +202,18 @@ class Door(HttpToolsProtocol):
         self.ws_protocol_class = partial(Connection, gateway, visitor)  # type: ignore[assignment]
         super().handle_websocket_upgrade()
 
+    def _asked(self) -> None:
+        self._gateway.waiting.discard(self)
+        self._gateway.refused.discard(self)
+
     def _refuse(self, error: BoneValueError) -> None:
         wait = "" if error.retry_after is None else f"retry-after: {max(1, round(error.retry_after))}\r\n"
         self._respond(status_of(error), f"{error.code}: {error.message}\n", wait)
 
     def _respond(self, status: int, text: str, headers: str = "") -> None:
         """Answer instead of the application, and close."""
-        self._is_refused = True
-        self._gateway.waiting.discard(self)
+        self._is_over = True
+        self._asked()
         body = text.encode()
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"

@@ -364,6 +364,8 @@ class Hub:
             if session.state is State.LOGGING_IN:
                 self._end(session, failure)
         else:
+            if outcome.news is not None or isinstance(signal.data, signals.Register):
+                logger.info("%s from %s", signal.type, session.client.address)
             if outcome.news is not None:
                 self._announcer.spread(outcome.news)
             self.deliver(session, outcome.reply, signal.ref)
@@ -421,6 +423,7 @@ class Hub:
         session.state, session.account, session.peer = State.ONLINE, account, peer
         self._newcomers.discard(session)
         session.client.logged_in()
+        logger.debug("peer %s of %s logged in from %s", peer.id, account.username, session.client.address)
         self.deliver(session, SetPeerId(peer.id, self._tickets.issue(account.id, peer.id)))
         self.deliver(session, IceServers(self._ice_servers))
         peers = list(self._presence.list_for(peer))

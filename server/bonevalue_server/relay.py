@@ -64,17 +64,27 @@ class Relay:
                 self.pending.check_rate(sender.id, to, now)
                 target = self._target(sender, to, expected=False)
                 self.pending.open(sender.id, to, now)
-                return target, Request(RequestData(to, sender.id, data.offer, data.signature))
+                return target, Request(RequestData(to=to, from_=sender.id, offer=data.offer, signature=data.signature))
             case Response(data):
                 target = self._target(sender, to, expected=self.pending.knows(to, sender.id, now))
                 self.pending.answer(to, sender.id, now)
-                answer = ResponseData(to, sender.id, data.answer, data.signature, data.session, data.error)
-                return target, Response(answer)
+                return target, Response(
+                    ResponseData(
+                        to=to,
+                        from_=sender.id,
+                        answer=data.answer,
+                        signature=data.signature,
+                        session=data.session,
+                        error=data.error,
+                    )
+                )
             case Candidate(data):
                 expected = self.pending.knows(to, sender.id, now) or self.pending.knows(sender.id, to, now)
                 target = self._target(sender, to, expected=expected)
                 self.pending.candidate(sender.id, to, now)
-                return target, Candidate(CandidateData(to, sender.id, data.session, data.candidate))
+                return target, Candidate(
+                    CandidateData(to=to, from_=sender.id, session=data.session, candidate=data.candidate)
+                )
 
     def _target(self, sender: Peer, to: str, *, expected: bool) -> Session:
         """

@@ -48,19 +48,19 @@ _MAX_BLOB_LENGTH = -(-MAX_BLOB * 4 // 3)
 PeerId = Annotated[str, Meta(min_length=1, max_length=15, pattern=r"^[0-9]+\Z")]
 
 
-class _Data(Struct, frozen=True, rename={"from_": "from"}, omit_defaults=True):
+class _Data(Struct, frozen=True, kw_only=True, rename={"from_": "from"}, omit_defaults=True):
     to: PeerId
     from_: PeerId | None = None
 
 
-class RequestData(_Data, frozen=True):
+class RequestData(_Data, frozen=True, kw_only=True):
     """The data of ``peerRequest``."""
 
-    offer: str = ""
-    signature: str = ""
+    offer: str
+    signature: str
 
 
-class ResponseData(_Data, frozen=True):
+class ResponseData(_Data, frozen=True, kw_only=True):
     """The data of ``peerResponse``."""
 
     answer: str | None = None
@@ -69,11 +69,11 @@ class ResponseData(_Data, frozen=True):
     error: Failure | None = None
 
 
-class CandidateData(_Data, frozen=True):
+class CandidateData(_Data, frozen=True, kw_only=True):
     """The data of ``peerCandidate``."""
 
-    session: str = ""
-    candidate: Annotated[str, Meta(max_length=1024)] = ""
+    session: str
+    candidate: Annotated[str, Meta(max_length=1024)]
 
 
 class _Message(Struct, frozen=True, tag_field="type", omit_defaults=True):
@@ -148,8 +148,16 @@ def parse(text: str) -> Plain | None:
 
 
 def plain_of(message: Relayed) -> Plain:
-    """A message that went the long way, written plainly."""
-    return _DECODER.decode(encode(message))
+    """
+    A message that went the long way, written plainly.
+
+    Raises:
+        BadMessage: one of its fields is missing.
+    """
+    try:
+        return _DECODER.decode(encode(message))
+    except msgspec.ValidationError as error:
+        raise BadMessage(str(error)) from None
 
 
 def message_of(plain: Plain) -> Relayed:

@@ -44,11 +44,10 @@ from tests.support.waiting import until
 async def recovers(cast: Cast) -> None:
     """The server is honest again: everybody reaches everybody, over new links."""
     cast.stage.relent()
-    actors = (cast.alice, cast.bob, cast.carol)
-    for actor in actors:
-        await actor.unlinked()
-    for caller, callee in ((0, 1), (1, 0), (1, 2), (2, 0)):
-        await actors[caller].calls(actors[callee].username, actors[callee])
+    alice, bob, carol = cast.alice, cast.bob, cast.carol
+    await asyncio.gather(*(actor.unlinked() for actor in (alice, bob, carol)))
+    await asyncio.gather(alice.calls("bob", bob), carol.calls("alice", alice), bob.calls("carol", carol))
+    await asyncio.gather(bob.calls("alice", alice), alice.calls("carol", carol), carol.calls("bob", bob))
 
 
 # -- one offer, one answer ---------------------------------------------------------------------------------------
@@ -164,7 +163,9 @@ async def test_a_changed_offer_or_answer(cast: Cast, what: str) -> None:
     await cast.alice.fails("bob", cast.bob)
     await {"alice": cast.alice, "bob": cast.bob}[attacked].reports(code)
     assert not cast.alice.links and not cast.bob.links
-    await recovers(cast)
+    cast.stage.relent()
+    await cast.alice.calls("bob", cast.bob)
+    await cast.bob.calls("alice", cast.alice)
 
 
 # -- offers and answers that go to another, or come from another -----------------------------------------------------
@@ -460,8 +461,6 @@ async def test_the_server_in_between_with_connections_of_its_own(cast: Cast, dis
     request = kept[0]
     offer = Offer.decode(request.offer)
 
-    forged = other_offer(request, sdp=await to_bob.create_offer(), **own)
-    cast.hub.post(disguised(forged))
     answer = Answer(
         offer.session, digest(request.offer), offer.issued, bob.keys.public, offer.from_key, bob.id, alice.id,
         secrets.token_bytes(16), await to_alice.accept_offer(offer.sdp),
@@ -469,9 +468,11 @@ async def test_the_server_in_between_with_connections_of_its_own(cast: Cast, dis
     blob = Binary(dataclasses.replace(answer, **own).encode())
     response = PeerResponse(alice.id, bob.id, blob, request.signature)
     cast.hub.post(disguised(response))
-
     assert (await call).code == "identity_mismatch"
     await alice.reports("identity_mismatch")
+
+    forged = other_offer(request, sdp=await to_bob.create_offer(), **own)
+    cast.hub.post(disguised(forged))
     await bob.reports("not_trusted" if own else "identity_mismatch")
     await asyncio.gather(to_alice.close(), to_bob.close())
     assert to_alice.path() is None and to_bob.path() is None

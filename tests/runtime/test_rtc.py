@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from typing import cast
 
 import pytest
@@ -172,7 +173,7 @@ async def test_a_name_that_nobody_knows_does_not_hold_up() -> None:
     engine = RtcEngine()
     caller, callee = engine.connection(NO_SERVERS), engine.connection(NO_SERVERS)
     offer = await caller.create_offer()
-    named = re.sub(r"(a=candidate:.*?) (127\.0\.0\.1|::1) ", r"\1 0a1b2c3d-0000-4000-8000-000000000000.local ", offer)
+    named = re.sub(r"(a=candidate:\S+ 1 udp \d+) \S+", r"\1 0a1b2c3d-0000-4000-8000-000000000000.local", offer)
     async with asyncio.timeout(0.9):  # resolving takes a second; the caller's checks are there before
         await caller.accept_answer(await callee.accept_offer(named))
         await asyncio.gather(caller.opened(), callee.opened())
@@ -186,7 +187,7 @@ async def test_loopback_of_another_host_is_not_tried(monkeypatch: pytest.MonkeyP
     offer = await caller.create_offer()
     monkeypatch.setattr(rtc, "only_loopback", lambda: False)
     answer = await callee.accept_offer(offer)
-    assert callee._ice.getRemoteCandidates() == []
+    assert [each.ip for each in callee._ice.getRemoteCandidates() if ip_address(each.ip).is_loopback] == []
     monkeypatch.undo()
     await caller.accept_answer(answer)
     await asyncio.wait_for(caller.opened(), 10)  # by the caller's own checks

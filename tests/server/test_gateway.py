@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from bonevalue.wire.keys import from_base64url, to_base64url
 from bonevalue.wire.signals import Binary, PeerRequest, encode
@@ -20,7 +21,7 @@ from bonevalue_server.passwords import hash_login
 from bonevalue_server.records import Account, AccountId
 from tests.support import identity
 from tests.support.accounts import CHEAPEST, Person
-from tests.support.hub_world import login_of, settings_of
+from tests.support.hub_world import lay_database, login_of, settings_of
 from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, TEXT, RawSocket, frame
 from tests.support.waiting import until
 
@@ -75,6 +76,7 @@ async def serve(tmp_path: Path, limits: dict[str, Any] | None = None, **options:
         "public_key": to_base64url(ALICE.public),
         "login_hash": hash_login(ALICE.login, cost=CHEAPEST),
     }
+    await lay_database(tmp_path)
     server = DiscoveryServer(settings_of(tmp_path, accounts=[account], limits=limits or {}, **options))
     await server.start()
     site = Site(server)
@@ -244,10 +246,12 @@ async def test_who_does_not_log_in_is_closed(tmp_path: Path) -> None:
 
 async def test_strangers_of_one_address_are_limited(site: Site) -> None:
     clients = [await site.greeted() for _ in range(64)]
-    refused = await site.open()
-    assert await refused.response() == 429
+    refused, mute, endless = [await site.open() for _ in range(3)]
+    assert await refused.upgrade() == 429
     assert refused.body.startswith("rate_limited: ")
-    assert await refused.ended()
+    endless.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000)
+    assert await endless.response() == 431
+    assert await refused.ended() and await mute.ended() and await endless.ended()
     await site.greeted(address="127.0.0.2")
     hub = site.server.hub
     assert hub is not None and hub.counts()["sessions"] == 65
@@ -401,3 +405,29 @@ async def test_all_that_comes_and_goes_is_forgotten(tmp_path: Path) -> None:
         await until(lambda: hub.counts() == {"sessions": 0, "peers": 0, "held": 0})
         for _ in range(64):  # all places are free again
             await site.greeted()
+
+
+# -- the event loop of the daemon ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_our_close_frame_arrives_however_much_the_client_still_sends,
+        test_a_message_may_be_64_kib_and_come_in_pieces,
+        test_a_flood_of_pings_is_the_end,
+        test_both_ways_of_closing_are_completed,
+        test_strangers_of_one_address_are_limited,
+    ],
+    ids=lambda scenario: scenario.__name__,
+)
+def test_the_same_on_uvloop(tmp_path: Path, scenario: Callable[[Site], Coroutine[Any, Any, None]]) -> None:
+    async def play() -> None:
+        async with serve(tmp_path) as site:
+            await scenario(site)
+
+    uvloop.run(play())
+
+
+def test_a_client_that_does_not_read_on_uvloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uvloop.run(test_a_client_that_does_not_read_is_closed_and_harms_nobody(tmp_path, monkeypatch, "queue"))

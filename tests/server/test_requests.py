@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.signals import Binary, ChangePassword, Register, StagePins, UpdateContact, UserAdd, UserRemove
-from bonevalue_server.records import Account, AccountId
+from bonevalue_server.records import Account, AccountId, Change
 from bonevalue_server.store import Store
 from tests.support import identity
 from tests.support.accounts import Person, befriend
@@ -373,6 +373,39 @@ async def test_what_the_operator_does_to_an_account_is_noticed(
     assert contact.news() == [("peerDisconnect", client.peer_id), ("userRemove", {"name": "alice"})]
     assert not (await world.client().log_in(alice)).is_logged_in
     assert (await world.enter(bob)).of("userList") == [["Us"]]
+
+
+async def test_a_reset_to_the_same_password_ends_trust_and_no_session(
+    world: World, operator: Store, friends: tuple[Person, Person]
+) -> None:
+    alice, bob = friends
+    client, contact = await world.enter(alice), await world.enter(bob)
+    for each in (client, contact):
+        each.news()
+    await operator.reset_account(alice.account.id, alice.keys.public, "$2b$04$new")
+    await world.hub.poll()
+    assert client.closed_with is None
+    assert client.news() == [("peerDisconnect", contact.peer_id), ("userRemove", {"name": "bob"})]
+    assert contact.news() == [("peerDisconnect", client.peer_id), ("userRemove", {"name": "alice"})]
+
+
+@pytest.mark.parametrize("online", [True, False])
+async def test_when_too_much_happened_everything_is_loaded_anew(
+    world: World, operator: Store, friends: tuple[Person, Person], monkeypatch: pytest.MonkeyPatch, online: bool
+) -> None:
+    alice, bob = friends
+    client = await world.enter(alice)
+    if not online:
+        client.leave()
+
+    async def too_much(store: Store) -> list[Change]:
+        return [Change(AccountId(0), "everything")]
+
+    await operator.remove_account(bob.account.id)
+    monkeypatch.setattr(Store, "changes", too_much)
+    await world.hub.poll()
+    assert (("userRemove", {"name": "bob"}) in client.news()) is online
+    assert (await world.enter(alice)).of("userList") == [["Us"]]
 
 
 async def test_an_account_that_the_operator_makes_can_log_in(world: World, operator: Store) -> None:

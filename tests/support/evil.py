@@ -47,6 +47,7 @@ from bonevalue.wire.signals import (
     PeerResponse,
     UserAdd,
     decode,
+    encode,
 )
 from bonevalue_server.app import DiscoveryServer
 from bonevalue_server.config import DiscoverySettings
@@ -60,6 +61,7 @@ from tests.support.waiting import until
 
 __all__ = [
     "MALLORY",
+    "REALM",
     "WITHIN",
     "Actor",
     "Cast",
@@ -85,6 +87,7 @@ MALLORY = identity.account("mallory")
 WITHIN = 5.0
 #: Seconds after which a call that cannot succeed is given up; one that is refused fails much earlier.
 HOPELESS = 1.0
+#: The realm of a server on loopback.
 REALM = "localhost"
 
 _Kind = TypeVar("_Kind", PeerRequest, PeerResponse)
@@ -169,19 +172,19 @@ class EvilHub(Hub):
         """Bring a message to the peer that it is for."""
         peer = self._presence.get(message.to)
         if peer is not None and peer.session is not None:
-            self.deliver(peer.session, message)
+            peer.session.client.send(encode(message))
 
     def tell(self, peer_id: str, message: Struct) -> None:
-        """Say something to a peer."""
+        """Say something to a peer, which need not be true."""
         peer = self._presence.get(peer_id)
         assert peer is not None and peer.session is not None
-        self.deliver(peer.session, message)
+        peer.session.client.send(encode(message))
 
     def drop(self, peer_id: str) -> None:
         """Send a peer away, which comes back at once."""
         peer = self._presence.get(peer_id)
         assert peer is not None and peer.session is not None
-        self.deliver(peer.session, Goodbye("going_away", 0.0))
+        self.tell(peer_id, Goodbye("going_away", 0.0))
         peer.session.client.close(SERVICE_RESTART, "going_away")
 
     def offers(self) -> list[PeerRequest]:
@@ -413,7 +416,8 @@ class Stage:
 
         def so() -> bool:
             return all(
-                here.peer.resolve(there.id) and here.peer._contacts.key_of(there.username) == there.keys.public
+                here.peer._session.peers.get(there.id) == there.username
+                and here.peer._contacts.key_of(there.username) == there.keys.public
                 for here, there in ((one, other), (other, one))
             )
 

@@ -47,6 +47,7 @@ __all__ = [
     "Clock",
     "World",
     "claim_of",
+    "lay_database",
     "login_of",
     "open_world",
     "register_of",
@@ -229,14 +230,19 @@ def settings_of(tmp_path: Path, **options: Any) -> DiscoverySettings:
     )
 
 
-async def _empty_database() -> Path:
-    """A database with nothing in it, made once a process: most of the time that a store takes to open is its schema."""
+async def lay_database(folder: Path) -> None:
+    """
+    Put a database with nothing in it into a folder, unless there is one.
+
+    It is made once a process: most of the time that a store takes to open is its schema.
+    """
     if not _folders:
         _folders.append(TemporaryDirectory())
         atexit.register(_folders[0].cleanup)
         store = await Store.open(f"sqlite:///{_folders[0].name}/server.db", realm=REALM)
         await store.close()
-    return Path(_folders[0].name, "server.db")
+    if not (folder / "server.db").exists():
+        shutil.copy(Path(_folders[0].name, "server.db"), folder / "server.db")
 
 
 @asynccontextmanager
@@ -246,8 +252,7 @@ async def open_world(
     """A hub over a database in a folder; twice over the same folder is a restart."""
     settings = settings_of(tmp_path, **options)
     clock = clock or Clock()
-    if not (tmp_path / "server.db").exists():
-        shutil.copy(await _empty_database(), tmp_path / "server.db")
+    await lay_database(tmp_path)
     store = await Store.open(
         settings.database.get_secret_value(),
         realm=REALM,

@@ -15,13 +15,14 @@ from bonevalue.errors import BadMessage, BadName, BoneValueError
 from bonevalue.wire.contacts import ContactBook, Verdict
 from bonevalue.wire.keys import alias_of
 from bonevalue.wire.presence import Presence
-from bonevalue.wire.session_events import ContactRefused, Event, UserAdded, UserRemoved
+from bonevalue.wire.session_events import ContactRefused, Event, KeyChanged, UserAdded, UserRemoved
 from bonevalue.wire.signals import (
     Binary,
     Contact,
     Contacts,
     PeerConnect,
     PeerList,
+    SignedBlob,
     UpdateContact,
     UserAdd,
     UserList,
@@ -138,13 +139,16 @@ class Roster:
     def replace(self, snapshot: Snapshot, now: float, now_ms: int) -> None:
         """Take complete lists. What differs from what was known is reported; a first list of aliases is no news."""
         known, self._names = self._names, snapshot.names
-        gone = {name: self._key_of(name) for name in known if name not in self._names}
+        before = {name: self._key_of(name) for name in known}
         fresh = [name for name in self._names if name not in known] if known else []
         if self._contacts is not None:
             entries = [entry for entry in snapshot.contacts if entry.name in self._names]
             self._review(self._contacts, self._contacts.replace(entries, now_ms))
-        for name, key in gone.items():
-            self._forget(name, key, proven=False)
+        for name, key in before.items():
+            if name in self._names:
+                self._compare(name, key)
+            else:
+                self._forget(name, key, proven=False)
         self._events += [UserAdded(name) for name in fresh if self._is_proved(name)]
         peers = {peer_id: name for peer_id, name in snapshot.peers.items() if name in self._names}
         self._events += self._presence.replace(peers, now)
@@ -157,9 +161,11 @@ class Roster:
         if name not in self._names and len(self._names) >= MAX_ALIASES:
             raise BadMessage(f"more than {MAX_ALIASES} aliases")
         was_proved = name in self._names and self._is_proved(name)
+        old_key = self._key_of(name)
         self._names[name] = None
         if self._contacts is not None:
             self._review(self._contacts, [self._contacts.receive(added.contact, now_ms)])
+        self._compare(name, old_key)
         if not was_proved and self._is_proved(name):
             self._events.append(UserAdded(name))
 
@@ -169,7 +175,8 @@ class Roster:
         if name == "Us":
             raise BadMessage("userRemove of our own account")
         if name not in self._names:
-            self._prove_late(removed, now_ms)
+            if removed.remove is not None:
+                self.take_removal(removed.remove, now_ms)
             return
         del self._names[name]
         key, proven = None, False
@@ -177,6 +184,35 @@ class Roster:
             key, proven = self._end_trust(self._contacts, removed, now_ms)
             self._review(self._contacts)
         self._forget(name, key, proven=proven)
+
+    def take_removal(self, remove: SignedBlob, now_ms: int) -> bytes | None:
+        """
+        Trust with somebody has ended, whom only the proof names: another process of ours knows of it, or the server
+        tells it late, or of an alias that we do not have.
+
+        Returns:
+            The key that links must not have any more; None if it proves nothing.
+        """
+        book = self._contacts
+        if book is None:
+            return None
+        before = {name: book.key_of(name) for name in self._names}
+        try:
+            key = book.remove(None, remove, now_ms)
+        except BoneValueError as error:
+            logger.debug("a removal that proves nothing: %s", error.message)
+            return None
+        ended = [name for name, known in before.items() if known == key and book.key_of(name) is None]
+        for name in ended:
+            del self._names[name]
+            book.discard(name)
+        self._review(book)
+        late = self._unproven.pop(key, None)
+        if late is not None and book.name_of(key) is None:  # trusted again since, it has nothing to fear
+            self._events.append(UserRemoved(late, key, proven=True))
+        for name in ended:
+            self._forget(name, key, proven=True)
+        return key
 
     def appear(self, peer: PeerConnect) -> None:
         """A peer is online. One of an alias that is not known is nobody to us."""
@@ -215,6 +251,11 @@ class Roster:
                 blob, signature = verdict.pin
                 self._pins.append(UpdateContact(pin=Binary(blob), signature=Binary(signature)))
 
+    def _compare(self, name: str, old_key: bytes | None) -> None:
+        """Report it if the alias had a key, and now has another."""
+        if old_key is not None and self._key_of(name) not in (None, old_key):
+            self._events.append(KeyChanged(name, old_key))
+
     def _end_trust(self, book: ContactBook, removed: UserRemove, now_ms: int) -> tuple[bytes | None, bool]:
         """The key of the account that is removed, and whether that is proved."""
         key = book.key_of(removed.name)
@@ -225,20 +266,6 @@ class Roster:
                 self._events.append(ContactRefused(removed.name, error))
         book.discard(removed.name)
         return key, False
-
-    def _prove_late(self, removed: UserRemove, now_ms: int) -> None:
-        """A proof for an alias that is gone already: we were away, or this is long ago and only to be remembered."""
-        if self._contacts is None or removed.remove is None:
-            return
-        try:
-            key = self._contacts.remove(None, removed.remove, now_ms)
-        except BoneValueError as error:
-            logger.debug("a removal that proves nothing: %s", error.message)
-            return
-        self._review(self._contacts)
-        name = self._unproven.pop(key, None)
-        if name is not None and self._contacts.name_of(key) is None:  # trusted again since, it has nothing to fear
-            self._events.append(UserRemoved(name, key, proven=True))
 
     def _forget(self, name: str, key: bytes | None, *, proven: bool) -> None:
         self._events += self._presence.vanish_all(name)

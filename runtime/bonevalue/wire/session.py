@@ -80,6 +80,7 @@ from bonevalue.wire.signals import (
     Resume,
     SetPeerId,
     Signal,
+    SignedBlob,
     TokenClaimed,
     TokenResponse,
     UserAdd,
@@ -247,6 +248,26 @@ class Session:
             TooLarge: the message is longer than a server takes.
         """
         self._post(message, None)
+
+    def removed(self, name: str | None, remove: SignedBlob, now_ms: int) -> bytes | None:
+        """
+        Trust has ended here, whatever the server makes of it.
+
+        Args:
+            name: the alias with which we ended it; None if another process of our account did.
+            remove: the proof.
+            now_ms: the time of day, in milliseconds since 1970.
+
+        Returns:
+            The key that links must not have any more, if it was another process and the proof is one.
+        """
+        key = None
+        if name is None:
+            key = self._roster.take_removal(remove, now_ms)
+        else:
+            self._roster.remove(UserRemove(name, remove), now_ms)
+        self._collect()
+        return key
 
     # -- what happened ---------------------------------------------------------------------------------------------
 

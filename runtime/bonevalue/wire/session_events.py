@@ -16,6 +16,7 @@ __all__ = [
     "Ended",
     "Event",
     "IceServersChanged",
+    "KeyChanged",
     "NoticeReceived",
     "PeerConnected",
     "PeerDisconnected",
@@ -119,6 +120,14 @@ class UserRemoved:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyChanged:
+    """An alias stands for another key from now on, and that is proved: links to the old one are to be cut."""
+
+    name: str
+    old_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ContactRefused:
     """What the server says about a contact does not hold; nothing of it is used."""
 
@@ -177,6 +186,7 @@ Event = (
     | PeerDisconnected
     | UserAdded
     | UserRemoved
+    | KeyChanged
     | ContactRefused
     | RequestReceived
     | ResponseReceived

@@ -109,14 +109,14 @@ class PeerEntry(_Base, frozen=True):
 
 
 class Hello(_Base, frozen=True):
-    """First message on every socket. ``time`` in ms since 1970, ``token_lifetime`` in seconds."""
+    """First message on every socket. ``time`` in ms since 1970, ``token_lifetime`` in seconds, a year at most."""
 
     version: int
     realm: str
     challenge: Binary
     time: int
     registration: Literal["open", "closed"]
-    token_lifetime: int
+    token_lifetime: Annotated[int, Meta(ge=0, le=31_536_000)]
 
 
 class Registered(_Base, frozen=True):
