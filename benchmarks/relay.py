@@ -58,7 +58,12 @@ def settings(folder: Path) -> DiscoverySettings:
         "login_hash": hash_login(KEYS.login, cost=4),
     }
     names = ("messages", "requests", "requests_per_pair", "sockets_opened_per_ip")
-    most = {"pending_requests_per_pair": 10**9, "pending_requests_per_target": 10**9, "pending_sockets_per_ip": 10**6, "peers": 10**6}
+    most = {
+        "pending_requests_per_pair": 10**9,
+        "pending_requests_per_target": 10**9,
+        "pending_sockets_per_ip": 10**6,
+        "peers": 10**6,
+    }
     return DiscoverySettings.model_validate(
         {
             "listen": "127.0.0.1:0",

@@ -73,12 +73,14 @@ class Places(Protocol):
 
     def is_dialling(self, peer_id: str) -> bool:
         """Whether this side is dialling that peer."""
-        ...
 
-    def reserve(self, peer_id: str) -> None:
-        """Take a place; raises ``LinkLimit``."""
+    async def dialled(self, peer_id: str) -> bool:
+        """Wait for the end of that; whether a link came of it."""
 
-    def release(self) -> None:
+    def reserve(self, peer_id: str, key: bytes) -> None:
+        """Take a place for a link of that account; raises ``LinkLimit``."""
+
+    def release(self, peer_id: str) -> None:
         """Give it back."""
 
     def add(self, link: PeerLink) -> None:
@@ -210,8 +212,9 @@ class Dialler:
             return await dial.response
         finally:
             relay.cancel()
-            with contextlib.suppress(BoneValueError, asyncio.CancelledError):
-                await relay
+            await asyncio.wait({relay})
+            if not relay.cancelled():
+                relay.exception()  # looked at above, if it was of interest
 
     def receive_response(self, response: PeerResponse) -> None:
         """
@@ -251,10 +254,10 @@ class Dialler:
             self._note(error, sender)
             self._refuse(sender, self._introductions.session_of(request), error)
             return
-        if places.is_dialling(sender) and int(own_id) < int(sender):
-            return  # our own offer wins
+        if places.is_dialling(sender) and int(own_id) < int(sender) and await places.dialled(sender):
+            return  # our own offer won
         try:
-            places.reserve(sender)
+            places.reserve(sender, incoming.key)
         except BoneValueError as error:
             self._refuse(sender, incoming.session, error)
             return
@@ -263,7 +266,7 @@ class Dialler:
         except BoneValueError as error:
             self._note(error, sender)
         finally:
-            places.release()
+            places.release(sender)
 
     async def _answer(self, incoming: IncomingOffer, sender: str) -> PeerLink:
         phase = _Phase("gathering")
@@ -311,11 +314,16 @@ class Dialler:
         self, channel: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool
     ) -> PeerLink:
         link = self._make_link(channel, connection, remote, proof, offerer=offerer)
+        proved = asyncio.ensure_future(link.prove())
         try:
-            await link.prove()
+            await asyncio.shield(proved)
+        except asyncio.CancelledError:
+            # Our hello is out, and the other side may be calling already: the pool settles which link stays.
+            await asyncio.wait({proved})
         except BaseException:
             link.close()
             raise
+        proved.result()
         return link
 
     def _refuse(self, to: str, session: bytes | None, error: BoneValueError) -> None:

@@ -19,7 +19,6 @@ from bonevalue.errors import (
     BadRequest,
     BoneValueError,
     Busy,
-    CallError,
     Cancelled,
     Deadline,
     Denied,
@@ -28,6 +27,7 @@ from bonevalue.errors import (
     NoModule,
     ProtocolError,
     RateLimited,
+    RemoteProtocolError,
     Slow,
     TooLarge,
     Unavailable,
@@ -35,7 +35,7 @@ from bonevalue.errors import (
 from bonevalue.link import Connection, Link
 from bonevalue.logs import LogLimit
 from bonevalue.module import Caller, Context
-from bonevalue.serving import ServedModule
+from bonevalue.serving import ModuleSet
 from bonevalue.wire import frames
 from bonevalue.wire.calls import CallTable, LinkSettings, LinkState, Proof
 from bonevalue.wire.events import (
@@ -81,13 +81,16 @@ class Host:
 
     def __init__(self, settings: LinkSettings) -> None:
         self.settings = settings
-        self.modules: dict[str, ServedModule] = {}
+        self.modules = ModuleSet()
+        #: Handlers that are running.
+        self.running: set[asyncio.Task[None]] = set()
         self._log_limit = LogLimit()
 
     async def serve(self, event: CallReceived, link: PeerLink) -> None:
         """Run the handler of one call and answer it."""
         call_id = secrets.token_hex(6)
         try:
+            await link.clear()  # a peer that does not read its answers gets no further ones made
             body, raw = await self._run(event, link.remote, call_id)
         except _SPOKEN as error:
             if error.peer is None:
@@ -101,7 +104,7 @@ class Host:
             # Without effect if the remote peer, or the deadline, cancelled it: then the call is no longer there.
             link.fail(event.call, Cancelled("this peer cancelled the call"))
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module must not end the process
             link.fail(event.call, self._handler_failed(event, link.remote, call_id, error))
         else:
             link.reply(event.call, body, raw)
@@ -116,7 +119,7 @@ class Host:
         )
         return await module.run(event.body, event.raw, Context(caller, event.deadline, call_id, log))
 
-    def _handler_failed(self, event: CallReceived, caller: Caller, call_id: str, error: Exception) -> HandlerFailed:
+    def _handler_failed(self, event: CallReceived, caller: Caller, call_id: str, error: BaseException) -> HandlerFailed:
         passes, left_out = self._log_limit.passes((caller.id, event.module))
         if passes:
             logger.error(
@@ -181,6 +184,7 @@ class PeerLink:
         self._timer_due = 0.0
         #: Whether a call of ours wanted the link kept; the hold that comes with dialling alone ends with its first use.
         self._kept = False
+        self._was_used = False
         self._hold_timer: asyncio.TimerHandle | None = None
         if offerer:
             self._hold_timer = self._loop.call_later(idle_timeout, self._hold_over)
@@ -258,10 +262,14 @@ class PeerLink:
         answer: asyncio.Future[tuple[bytes, bool]] = self._loop.create_future()
         if not self.usable:
             raise CallMoved
+        try:
+            call = self._table.call(module, body, raw, timeout, time.monotonic(), answer)
+        except BoneValueError as error:
+            error.peer = self.remote.id
+            raise
         if keep_alive:
             self._kept = True
             self._table.hold(True)
-        call = self._table.call(module, body, raw, timeout, time.monotonic(), answer)
         self._wake()
         self._arm()
         try:
@@ -274,9 +282,23 @@ class PeerLink:
             error.peer = self.remote.id
             raise
         except ValueError as error:
-            raise CallError(f"the response of {module} is not JSON: {error}") from error
+            broken = RemoteProtocolError(f"the response of {module} is not JSON: {error}")
+            broken.peer = self.remote.id
+            raise broken from error
         finally:
             self._used()
+
+    async def clear(self) -> None:
+        """Wait until what is to be sent is under the limit again."""
+        self._gauge()
+        while not self._clear.is_set():
+            await self._clear.wait()
+
+    def _gauge(self) -> None:
+        if self._link.buffered + self._table.backlog > MAX_BUFFERED and not self.gone.done():
+            self._clear.clear()
+        else:
+            self._clear.set()
 
     def reply(self, call: int, body: bytes, raw: bool) -> None:
         """Answer a received call."""
@@ -296,6 +318,8 @@ class PeerLink:
             Deadline: no answer came in time.
             LinkLost: the link ended.
         """
+        if self.gone.done():
+            raise copy(self.gone.result())
         pong: asyncio.Future[float] = self._loop.create_future()
         number = self._table.ping(time.monotonic())
         self._pongs[number] = pong
@@ -342,7 +366,7 @@ class PeerLink:
     def _violated(self, error: BoneValueError) -> None:
         if isinstance(error, (ProtocolError, Slow)):
             logger.warning("link to %s/%s closed: %s: %s", self.remote.name, self.remote.id, error.code, error.message)
-        self._end(error)
+        self._end(LinkLost(error.message) if isinstance(error, Slow) else error)
 
     def _lost(self, reason: str) -> None:
         if not self.gone.done():
@@ -381,6 +405,8 @@ class PeerLink:
         if isinstance(event, CallReceived):
             task = self._loop.create_task(self._host.serve(event, self))
             self._tasks[event.call] = task
+            self._host.running.add(task)
+            task.add_done_callback(self._host.running.discard)
             task.add_done_callback(lambda _: self._tasks.pop(event.call, None))
         elif isinstance(event, CallAnswered):
             self._settle(event.call, (event.body, event.raw), None)
@@ -424,8 +450,11 @@ class PeerLink:
         if self.gone.done() or self._is_stalled():
             return
         try:
+            active = self._table.active
             for message in self._table.data_to_send(BULK_WINDOW - self._link.buffered, time.monotonic()):
                 self._link.send(message)
+            if active and not self._table.active:  # the last long answer has left
+                self._after_call()
         except LinkLost:
             return  # on_closed follows
         if self._is_stalled():
@@ -439,7 +468,7 @@ class PeerLink:
         buffered = self._link.buffered
         if buffered <= MAX_BUFFERED:
             self._stalled = None
-            self._clear.set()
+            self._gauge()
             return False
         now = time.monotonic()
         if self._stalled is None or buffered < self._stalled[1]:
@@ -475,6 +504,8 @@ class PeerLink:
 
     def _after_call(self) -> None:
         self.used_at = time.monotonic()
+        if self._was_used and not self._kept and not self._table.active:
+            self._table.hold(False)
         self._carry_out()
         if not self._table.active:
             self._on_idle(self)
@@ -483,11 +514,9 @@ class PeerLink:
         """A call of ours has ended: hold the link for some time, or let it go if no call wanted it kept."""
         if self.gone.done():
             return
-        if self._kept:
-            if self._hold_timer is None:
-                self._hold_timer = self._loop.call_later(self._idle_timeout, self._hold_over)
-        elif not self._table.active:
-            self._table.hold(False)
+        self._was_used = True
+        if self._kept and self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(self._idle_timeout, self._hold_over)
         self._after_call()
 
     def _hold_over(self) -> None:

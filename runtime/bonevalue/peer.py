@@ -18,11 +18,14 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
+
+from pydantic import ValidationError
 
 from bonevalue.builtin import REMOVALS, builtin_modules, removal_request
 from bonevalue.config import Address, PeerSettings
@@ -85,6 +88,8 @@ logger = logging.getLogger(__name__)
 AGENT = f"bonevalue/{version('bonevalue')}"
 #: Seconds that a peer which leaves gives to calls under way, unless told otherwise.
 DRAIN = 2.0
+#: Seconds that connections have to close, and cancelled handlers to end, before the modules are stopped.
+TIDY_UP = 3.0
 
 PeerEvent = Literal["connect", "disconnect", "peerconnect", "peerdisconnect", "newuser", "refused"]
 
@@ -124,7 +129,13 @@ class Peer:
         values = dict(settings or {})
         values["server"] = {"address": address, **values.get("server", {})}
         values["credentials"] = {"username": username, "password": password}
-        self._setup(PeerSettings.model_validate(values), (), visible, None)
+        try:
+            read = PeerSettings.model_validate(values)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            texts = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+            raise ConfigError("; ".join(texts)) from None
+        self._setup(read, (), visible, None)
 
     @classmethod
     def from_settings(
@@ -174,7 +185,8 @@ class Peer:
         self._run: asyncio.Task[None] | None = None
         self._online: asyncio.Future[None] | None = None
         self._offline_told = False
-        self._stopping = False
+        self._stopped: asyncio.Task[None] | None = None
+        self._closings: set[asyncio.Task[None]] = set()
         self._host = Host(LinkSettings(max_body=settings.rpc.max_body, heartbeat=settings.pool.heartbeat, agent=AGENT))
         self._pool = Pool(
             self._dial,
@@ -183,7 +195,7 @@ class Peer:
             on_added=self._link_added,
         )
         for module in builtin_modules(self._host.modules.values, self._pool.links, self._removed_elsewhere):
-            self._host.modules[module.name] = module
+            self._host.modules.add(module)
         for module in modules:
             self._serve(module)
 
@@ -240,7 +252,9 @@ class Peer:
             report=self._report,
             timeout=self.settings.pool.connect_timeout,
         )
-        await self._start_modules()
+        await self._host.modules.start()
+        if self._stopped is not None:
+            raise Unavailable("the peer was stopped while it started")
         self._online = asyncio.get_running_loop().create_future()
         self._run = asyncio.create_task(self._discovery.run(), name="discovery")
         self._run.add_done_callback(self._run_ended)
@@ -255,22 +269,34 @@ class Peer:
             DiscoveryError: why it was refused.
         """
         if self._run is not None:
-            with suppress(asyncio.CancelledError):
-                await asyncio.shield(self._run)
+            await asyncio.wait({self._run})
+            if not self._run.cancelled():
+                self._run.result()
 
     async def stop(self, drain: float = DRAIN) -> None:
-        """Log off, give calls under way ``drain`` seconds to finish, close all links, stop the modules."""
-        self._stopping = True
+        """
+        Log off, give calls under way ``drain`` seconds to finish, close all links, stop the modules.
+
+        Any number of times, and at any moment; the first one counts.
+        """
+        if self._stopped is None:
+            self._stopped = asyncio.create_task(self._stop(drain), name="stop")
+        await asyncio.shield(self._stopped)
+
+    async def _stop(self, drain: float) -> None:
         if self._run is not None:
             await self._discovery.close()
             await self._pool.stop(drain)
-            await asyncio.wait([self._run])
+            await asyncio.wait({self._run})
             if not self._run.cancelled():
                 self._run.exception()
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
-        await self._stop_modules()
+        for left in (self._closings, self._host.running):
+            if left:
+                await asyncio.wait(left, timeout=TIDY_UP)
+        await self._host.modules.stop()
 
     # -- what a program asks -------------------------------------------------------------------------------------------
 
@@ -414,14 +440,18 @@ class Peer:
         try:
             async with asyncio.timeout_at(deadline):
                 link = await self._pool.link(peer.id)
+        except BoneValueError as shared:
+            error = copy(shared)  # others may wait for the same attempt
+            error.peer = peer.id
+            raise error from shared
         except TimeoutError:
             raise Deadline(f"no link to {peer.name}/{peer.id} within the call's time") from None
         if link.remote.name != peer.name:
             # Presence is the server's word; only the link has proof. What is meant for one must not go to another.
-            error = IdentityMismatch(f"the server says that peer {peer.id} is {peer.name}: it is {link.remote.name}")
-            logger.warning("a call was not made: %s", error.message)
-            self._report(error, peer.id)
-            raise error
+            mismatch = IdentityMismatch(f"the server says that peer {peer.id} is {peer.name}: it is {link.remote.name}")
+            logger.warning("a call was not made: %s", mismatch.message)
+            self._report(mismatch, peer.id)
+            raise mismatch
         return link
 
     async def _dial(self, peer_id: str) -> PeerLink:
@@ -447,7 +477,9 @@ class Peer:
 
     def _link_closed(self, link: PeerLink) -> None:
         self._pool.remove(link)
-        self.spawn(link.connection.close())
+        closing = asyncio.get_running_loop().create_task(link.connection.close())
+        self._closings.add(closing)
+        closing.add_done_callback(self._closings.discard)
 
     def _ice(self) -> IceConfig:
         own = tuple(
@@ -495,7 +527,7 @@ class Peer:
             case WentOnline():
                 self._went_online(event)
             case WentOffline():
-                logger.log(logging.DEBUG if self._stopping else logging.WARNING, "offline: %s", event.reason)
+                logger.log(logging.DEBUG if self._stopped is not None else logging.WARNING, "offline: %s", event.reason)
                 self._emit("disconnect")
             case AttemptFailed():
                 self._attempt_failed(event)
@@ -558,12 +590,7 @@ class Peer:
         self._emit("refused", error, about)
 
     def _emit(self, event: str, *arguments: Any) -> None:
-        listeners = list(self._listeners.get(event, ()))
-        for module in self._host.modules.values():
-            own = getattr(module.source, f"on_{event}", None) if isinstance(module.source, Module) else None
-            if own is not None:
-                listeners.append(own)
-        for listener in listeners:
+        for listener in (*self._listeners.get(event, ()), *self._host.modules.listeners(event)):
             self.spawn(_tell(listener, event, arguments))
 
     def _run_ended(self, run: asyncio.Task[None]) -> None:
@@ -580,32 +607,9 @@ class Peer:
     # -- modules -------------------------------------------------------------------------------------------------------
 
     def _serve(self, module: ServedModule) -> None:
-        if module.name in self._host.modules:
-            raise ConfigError(f"a second module named {module.name!r}")
+        self._host.modules.add(module)
         if isinstance(module.source, Module):
             module.source.peer = self
-        self._host.modules[module.name] = module
-
-    async def _start_modules(self) -> None:
-        for module in list(self._host.modules.values()):
-            if isinstance(module.source, Module):
-                try:
-                    await module.source.start()
-                except BoneValueError as error:
-                    raise ConfigError(f"module {module.name} failed to start: {error.message}") from error
-                except Exception as error:
-                    logger.debug("module %s failed to start", module.name, exc_info=error)
-                    raise ConfigError(
-                        f"module {module.name} failed to start: {type(error).__name__}: {error}"
-                    ) from error
-
-    async def _stop_modules(self) -> None:
-        for module in reversed(self._host.modules.values()):
-            if isinstance(module.source, Module):
-                try:
-                    await module.source.stop()
-                except Exception:
-                    logger.exception("module %s failed to stop", module.name)
 
 
 async def register(

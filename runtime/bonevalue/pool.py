@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from bonevalue.errors import BoneValueError, LinkLimit, Unavailable
+from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, Unavailable
 from bonevalue.host import PeerLink
 
 __all__ = ["Pool"]
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: Links that others opened and that are not proved yet, at most.
 MAX_UNPROVED = 16
+#: Those of them that one account may have, so that one cannot keep all others out.
+MAX_UNPROVED_PER_ACCOUNT = 4
 #: Two links that came about within this time, each dialled by another side, came from dialling at once, in seconds.
 GLARE_WINDOW = 5.0
 
@@ -71,7 +73,8 @@ class Pool:
         self._attempts: dict[str, _Attempt] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
         self._dialling = 0
-        self._unproved = 0
+        #: Peers that are dialling this one, each with its account's key.
+        self._unproved: list[tuple[str, bytes]] = []
         self._stopping = False
 
     # -- what others ask -----------------------------------------------------------------------------------------------
@@ -88,7 +91,15 @@ class Pool:
     def is_dialling(self, peer_id: str) -> bool:
         """Whether an attempt of ours to reach that peer is under way, past the queue."""
         attempt = self._attempts.get(peer_id)
-        return attempt is not None and attempt.dialling
+        return attempt is not None and attempt.dialling and not attempt.is_over
+
+    async def dialled(self, peer_id: str) -> bool:
+        """Wait for the end of our attempt; whether it, or the other side, made a link meanwhile."""
+        attempt = self._attempts.get(peer_id)
+        if attempt is None:
+            return False
+        await asyncio.wait({attempt.task})
+        return attempt.link.done() and attempt.link.exception() is None
 
     async def link(self, peer_id: str) -> PeerLink:
         """
@@ -119,31 +130,41 @@ class Pool:
 
     # -- links that come and go ----------------------------------------------------------------------------------------
 
-    def reserve(self, peer_id: str) -> None:
+    def reserve(self, peer_id: str, key: bytes) -> None:
         """
         Take a place for a link that the other side dials; :meth:`release` gives it back, with the link or without.
 
+        Args:
+            peer_id: who dials.
+            key: that of its account.
+
         Raises:
-            LinkLimit: there is none. One that meets an attempt of ours takes that one's place instead.
+            LinkLimit: there is none. The first one that meets an attempt of ours takes that one's place instead.
+            Unavailable: this peer is stopping.
         """
         if self._stopping:
             raise Unavailable("this peer is stopping")
         incoming = sum(not link.offerer for link in self._all)
-        if not self.is_dialling(peer_id):
-            if incoming + self._unproved >= self._max_incoming:
+        if not self.is_dialling(peer_id) or any(other == peer_id for other, _ in self._unproved):
+            if incoming + len(self._unproved) >= self._max_incoming:
                 raise LinkLimit(f"this peer holds {self._max_incoming} links that others opened")
-            if self._unproved >= MAX_UNPROVED:
+            if len(self._unproved) >= MAX_UNPROVED:
                 raise LinkLimit(f"{MAX_UNPROVED} links to this peer are being set up")
-        self._unproved += 1
+            if sum(other == key for _, other in self._unproved) >= MAX_UNPROVED_PER_ACCOUNT:
+                raise LinkLimit(f"{MAX_UNPROVED_PER_ACCOUNT} links of this account are being set up")
+        self._unproved.append((peer_id, key))
 
-    def release(self) -> None:
+    def release(self, peer_id: str) -> None:
         """Give back a place of :meth:`reserve`."""
-        self._unproved -= 1
+        self._unproved.remove(next(place for place in self._unproved if place[0] == peer_id))
 
     def add(self, link: PeerLink) -> None:
         """A link has been proved, whoever dialled."""
         peer_id = link.remote.id
         if link.gone.done():
+            return
+        if self._stopping:
+            link.close(Unavailable("this peer is stopping"))
             return
         self._all.add(link)
         old = self._links.get(peer_id)
@@ -155,7 +176,7 @@ class Pool:
             if old is not None:
                 old.drain("replaced")
         attempt = self._attempts.get(peer_id)
-        if attempt is not None and not attempt.link.done():
+        if attempt is not None and not attempt.link.done() and link.usable:
             attempt.link.set_result(link)
         if self._on_added is not None:
             self._on_added(link)
@@ -188,8 +209,9 @@ class Pool:
     async def stop(self, timeout: float) -> None:
         """Drain all links, make no new ones, and close after ``timeout`` seconds what is still there."""
         self._stopping = True
-        for attempt in list(self._attempts.values()):
-            attempt.task.cancel()
+        attempts = [attempt.task for attempt in self._attempts.values()]
+        for task in attempts:
+            task.cancel()
         for link in list(self._all):
             link.drain("stopping")
         gone = [link.gone for link in self._all]
@@ -197,6 +219,8 @@ class Pool:
             await asyncio.wait(gone, timeout=timeout)
         for link in list(self._all):
             link.close()
+        if attempts:
+            await asyncio.wait(attempts)
 
     # -- attempts ------------------------------------------------------------------------------------------------------
 
@@ -225,6 +249,8 @@ class Pool:
         if attempt.link.done():
             return
         fault = None if attempt.task.cancelled() else attempt.task.exception()
+        if fault is None and not attempt.task.cancelled():
+            fault = ConnectFailed("the link to the peer ended as soon as it was there")
         attempt.link.set_exception(fault or Unavailable("the attempt to reach the peer was given up"))
         attempt.link.exception()  # those who waited may have gone
 

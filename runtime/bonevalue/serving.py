@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 import threading
 import typing
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from bonevalue.errors import BadRequest, Busy, ConfigError, Denied
+from bonevalue.errors import BadRequest, BoneValueError, Busy, ConfigError, Denied, Unavailable
 from bonevalue.module import Caller, Context, Module
 from bonevalue.wire import frames
 
-__all__ = ["DEFAULT_CONCURRENCY", "ServedModule"]
+__all__ = ["DEFAULT_CONCURRENCY", "ModuleSet", "ServedModule"]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_CONCURRENCY = 64
 #: Calls that wait for a module whose slots are all taken; more are answered ``busy``.
@@ -105,7 +109,6 @@ class ServedModule:
         """
         if not self.admits(context.caller):
             raise Denied(f"{self.name} is not open to this account")
-        request = self._decode(body, raw)
         if self._waiting >= MAX_WAITING:
             raise Busy(f"{MAX_WAITING} calls wait for {self.name} already")
         self._waiting += 1
@@ -113,18 +116,20 @@ class ServedModule:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
-        arguments = (request, context) if self._takes_context else (request,)
-        if self.blocking:
-            # A thread cannot be cancelled: it keeps its slot until it returns, whatever becomes of the call.
+        thread: asyncio.Future[Any] | None = None
+        try:
+            # Decoded only now: what waits for a slot takes no more memory than its bytes.
+            request = self._decode(body, raw)
+            arguments = (request, context) if self._takes_context else (request,)
+            if not self.blocking:
+                return frames.encode_body(await self._handle(*arguments))
             thread = _run_in_thread(self._handle, arguments)
-            thread.add_done_callback(lambda _: self._slots.release())
-            response = await asyncio.shield(thread)
-        else:
-            try:
-                response = await self._handle(*arguments)
-            finally:
+        finally:
+            if thread is None:
                 self._slots.release()
-        return frames.encode_body(response)
+        # A thread cannot be cancelled: it keeps its slot until it returns, whatever becomes of the call.
+        thread.add_done_callback(lambda _: self._slots.release())
+        return frames.encode_body(await asyncio.shield(thread))
 
     def _decode(self, body: bytes, raw: bool) -> Any:
         if self._request is None:
@@ -144,6 +149,63 @@ class ServedModule:
             raise BadRequest(_fields(error)) from error
         except ValueError as error:
             raise BadRequest(f"the request is not JSON: {error}") from error
+
+
+class ModuleSet(dict[str, ServedModule]):
+    """The modules of one peer, by name, with their common life."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: list[tuple[str, Module]] = []
+        self._stopped = False
+
+    def add(self, module: ServedModule) -> None:
+        """
+        Serve one more.
+
+        Raises:
+            ConfigError: the name is taken.
+        """
+        if module.name in self:
+            raise ConfigError(f"a second module named {module.name!r}")
+        self[module.name] = module
+
+    def listeners(self, event: str) -> list[Callable[..., Any]]:
+        """The methods ``on_EVENT`` of the modules that have one."""
+        sources = [module.source for module in self.values() if isinstance(module.source, Module)]
+        return [method for source in sources if (method := getattr(source, f"on_{event}", None)) is not None]
+
+    async def start(self) -> None:
+        """
+        Start each, in the order of the settings.
+
+        Raises:
+            ConfigError: one failed; those before it, and itself, are for :meth:`stop`.
+            Unavailable: they were stopped meanwhile.
+        """
+        for name, module in list(self.items()):
+            if not isinstance(module.source, Module):
+                continue
+            if self._stopped:
+                raise Unavailable("the peer was stopped while it started")
+            self._started.append((name, module.source))
+            try:
+                await module.source.start()
+            except BoneValueError as error:
+                raise ConfigError(f"module {name} failed to start: {error.message}") from error
+            except Exception as error:
+                logger.debug("module %s failed to start", name, exc_info=error)
+                raise ConfigError(f"module {name} failed to start: {type(error).__name__}: {error}") from error
+
+    async def stop(self) -> None:
+        """Stop each that was started, the last one first; what they raise is logged."""
+        self._stopped = True
+        while self._started:
+            name, source = self._started.pop()
+            try:
+                await source.stop()
+            except Exception:
+                logger.exception("module %s failed to stop", name)
 
 
 _Annotation = tuple[TypeAdapter[Any], bool]
@@ -226,8 +288,10 @@ def _run_in_thread(function: Callable[..., Any], arguments: tuple[Any, ...]) -> 
         try:
             result = context.run(function, *arguments)
         except BaseException as caught:
-            error = RuntimeError("the handler stopped iterating") if isinstance(caught, StopIteration) else caught
-        if not loop.is_closed():
+            # Neither may end the event loop: it would take the one for its own end, and the other for a coroutine's.
+            odd = isinstance(caught, StopIteration) or not isinstance(caught, Exception)
+            error = RuntimeError(f"the handler raised {type(caught).__name__}") if odd else caught
+        with suppress(RuntimeError):  # the loop has ended before the thread
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=work, name="bonevalue-handler", daemon=True).start()

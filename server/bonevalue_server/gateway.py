@@ -78,6 +78,7 @@ class Gateway:
         #: WebSockets that do not read, and those that we have closed.
         self.stalled: Due[Connection] = Due(STALL_TIMEOUT)
         self.closing: Due[Connection] = Due(CLOSE_TIMEOUT)
+        self.call_soon = asyncio.get_running_loop().call_soon
         self._to_ping: Due[Connection] = Due(limits.ping_interval)
         self._pinged: Due[Connection] = Due(limits.ping_timeout)
 
@@ -234,6 +235,7 @@ class Connection(asyncio.Protocol):
         "_protocol",
         "_session",
         "_transport",
+        "_unflushed",
         "_visitor",
         "is_heard",
     )
@@ -249,6 +251,7 @@ class Connection(asyncio.Protocol):
         self._fragments: list[bytes] | None = None
         self._outbox = Outbox(max_messages=limits.outbound_messages, max_bytes=limits.outbound_bytes)
         self._is_full = False
+        self._unflushed = 0
         self.is_heard = False
         """Whether anything came since the last ping."""
 
@@ -399,22 +402,30 @@ class Connection(asyncio.Protocol):
             self._protocol.fail(code, reason)
 
     def _write(self, message: bytes) -> None:
+        """Send a message, together with the others of this turn of the event loop: one system call for all."""
         self._protocol.send_text(message)
-        self._flush()
+        if not self._unflushed:
+            self._gateway.call_soon(self._flush)
+        self._unflushed += len(message)
+        if self._unflushed > WRITE_LIMIT:
+            self._flush()
 
     def _drain(self) -> None:
         while not self._is_full and self._protocol.state is OPEN and (message := self._outbox.take()) is not None:
             self._write(message)
 
     def _flush(self) -> None:
-        """Hand to the socket what the protocol has for it; its empty last part means that we send no more."""
-        for data in self._protocol.data_to_send():
-            if data:
-                self._transport.write(data)
-                continue
-            self._gateway.closing.put(self, self._gateway.clock())
-            # Not closed at once: unread bytes would turn that into a reset, which can overtake our close frame.
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-            else:
-                self._transport.close()
+        """Hand to the socket what the protocol has for it; an empty last part means that we send no more."""
+        self._unflushed = 0
+        parts = self._protocol.data_to_send()
+        if not parts or self._transport.is_closing():
+            return
+        self._transport.write(b"".join(parts))
+        if parts[-1]:
+            return
+        self._gateway.closing.put(self, self._gateway.clock())
+        # Not closed at once: unread bytes would turn that into a reset, which can overtake our close frame.
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()

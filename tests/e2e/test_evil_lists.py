@@ -37,7 +37,7 @@ from bonevalue.wire.signals import (
     UserRemove,
 )
 from tests.support import identity
-from tests.support.evil import MALLORY, REALM, Actor, Cast, added, password_of, retouched
+from tests.support.evil import MALLORY, REALM, STANDING, Actor, Cast, added, password_of, retouched
 from tests.support.waiting import until
 
 
@@ -242,8 +242,10 @@ LIES: dict[str, tuple[Callable[[Cast], Contact], str]] = {
 }
 
 
+@STANDING
 @pytest.mark.parametrize("what", LIES)
-async def test_a_lie_about_a_contact(cast: Cast, what: str) -> None:
+async def test_a_lie_about_a_contact(standing_cast: Cast, what: str) -> None:
+    cast = standing_cast
     lie, code = LIES[what]
     alice, bob, carol = cast.alice, cast.bob, cast.carol
     cast.stage.attack()

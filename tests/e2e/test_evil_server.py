@@ -28,6 +28,7 @@ from bonevalue.wire.signals import Binary, PeerRequest, PeerResponse
 from bonevalue_server.relayed import Relayed
 from tests.support.evil import (
     MALLORY,
+    STANDING,
     Actor,
     Cast,
     Tamper,
@@ -156,8 +157,10 @@ CHANGES: dict[str, tuple[Tamper, str, str]] = {
 }
 
 
+@STANDING
 @pytest.mark.parametrize("what", CHANGES)
-async def test_a_changed_offer_or_answer(cast: Cast, what: str) -> None:
+async def test_a_changed_offer_or_answer(standing_cast: Cast, what: str) -> None:
+    cast = standing_cast
     tamper, attacked, code = CHANGES[what]
     cast.stage.attack(tamper=tamper)
     await cast.alice.fails("bob", cast.bob)
@@ -207,8 +210,10 @@ DETOURS: dict[str, tuple[Callable[[Cast], Tamper], str]] = {
 }
 
 
+@STANDING
 @pytest.mark.parametrize("what", DETOURS)
-async def test_an_offer_or_answer_that_goes_astray(cast: Cast, what: str) -> None:
+async def test_an_offer_or_answer_that_goes_astray(standing_cast: Cast, what: str) -> None:
+    cast = standing_cast
     detour, attacked = DETOURS[what]
     cast.stage.attack(tamper=detour(cast))
     await cast.alice.fails("bob", cast.bob)

@@ -189,7 +189,7 @@ async def test_what_the_server_refuses_is_told_at_once(wire: Wire) -> None:
 async def test_a_full_peer_says_so(wire: Wire) -> None:
     alice, bob = wire.node("alice", 1), wire.node("bob", 2)
     for number in range(4):
-        bob.pool.reserve(str(number + 50))
+        bob.pool.reserve(str(number + 50), str(number).encode())
     with pytest.raises(LinkLimit, match="bob/2 refused"):
         await alice.pool.link(bob.id)
 

@@ -227,6 +227,52 @@ async def test_a_handler_that_is_cancelled_from_inside_answers(meeting: Meeting)
         await meeting.ours.call("GiveUp", 1, 5)
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_handler_that_wants_to_exit_does_not_end_the_process(meeting: Meeting, blocking: bool) -> None:
+    async def leave(request: Any) -> None:
+        raise SystemExit(3)
+
+    def leave_the_thread(request: Any) -> None:
+        raise SystemExit(3)
+
+    meeting.serve("Leave", leave_the_thread if blocking else leave)
+    with pytest.raises(HandlerFailed):
+        await meeting.ours.call("Leave", 1, 5)
+
+
+async def test_a_request_that_is_refused_here_leaves_no_hold_behind(meeting: Meeting) -> None:
+    with pytest.raises(TooLarge) as caught:
+        await meeting.theirs.call("Echo", b"x" * 9_000_000, 5)
+    assert caught.value.peer == "1"
+    meeting.serve("Echo", echo)
+    await meeting.ours.call("Echo", 1, 5, keep_alive=False)
+    await until(lambda: len(meeting.closed) == 2)
+
+
+async def test_a_peer_that_does_not_read_long_answers_gets_no_more_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.host.MAX_BUFFERED", 300_000)
+    network = MemoryNetwork()
+    meeting = await meet(MemoryEngine(network))
+    made = 0
+
+    async def long(request: Any) -> bytes:
+        nonlocal made
+        made += 1
+        return bytes(100_000)
+
+    meeting.serve("Long", long)
+    network.rate = 10_000.0
+    tasks = [asyncio.create_task(meeting.ours.call("Long", 1, 60)) for _ in range(3)]
+    await until(lambda: made == 3)
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(meeting.ours.call("Long", 1, 60)) for _ in range(50)]
+    await until(lambda: meeting.theirs.active > 40)
+    assert made < 10
+    network.rate = None
+    assert {len(answer) for answer in await asyncio.gather(*tasks)} == {100_000}
+    await meeting.close()
+
+
 # -- modules in threads, validation, concurrency ---------------------------------------------------------------------
 
 
@@ -438,7 +484,7 @@ async def test_a_peer_that_reads_nothing_is_not_sent_ever_more(monkeypatch: pyte
     with pytest.raises(Deadline, match="did not read"):
         await late
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert {getattr(result, "code", None) for result in results} == {"slow"}
+    assert {getattr(result, "code", None) for result in results} == {"link_lost"}
     assert meeting.ends.ours.buffered < 250_000
     await meeting.close()
 

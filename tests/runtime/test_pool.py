@@ -183,10 +183,10 @@ async def test_an_incoming_link_ends_the_attempt_that_waits() -> None:
     network.open.clear()
     first, second = network.want("1", "2")
     await settle()
-    network.pool.reserve("2")
+    network.pool.reserve("2", b"2")
     theirs = network.link("2", offerer=False)
     network.pool.add(theirs)
-    network.pool.release()
+    network.pool.release("2")
     assert await second is theirs
     theirs_too = network.link("1", offerer=False)
     network.pool.add(theirs_too)
@@ -197,24 +197,33 @@ async def test_an_incoming_link_ends_the_attempt_that_waits() -> None:
 async def test_incoming_links_have_a_limit_of_their_own() -> None:
     network = Network(max_incoming=2)
     for peer_id in "12":
-        network.pool.reserve(peer_id)
+        network.pool.reserve(peer_id, peer_id.encode())
         network.pool.add(network.link(peer_id, offerer=False))
-        network.pool.release()
+        network.pool.release(peer_id)
     with pytest.raises(LinkLimit, match="holds 2"):
-        network.pool.reserve("3")
+        network.pool.reserve("3", b"3")
     network.made[0].close()
-    network.pool.reserve("3")
+    network.pool.reserve("3", b"3")
     assert (await network.pool.link("9")).usable
 
 
 async def test_links_that_are_being_set_up_have_a_limit() -> None:
     network = Network(max_incoming=100)
     for number in range(MAX_UNPROVED):
-        network.pool.reserve(str(number))
+        network.pool.reserve(str(number), str(number).encode())
     with pytest.raises(LinkLimit, match="being set up"):
-        network.pool.reserve("99")
-    network.pool.release()
-    network.pool.reserve("99")
+        network.pool.reserve("99", b"99")
+    network.pool.release("0")
+    network.pool.reserve("99", b"99")
+
+
+async def test_one_account_cannot_take_all_places_for_links_that_are_being_set_up() -> None:
+    network = Network(max_incoming=100)
+    for number in range(4):
+        network.pool.reserve(str(number), b"mallory")
+    with pytest.raises(LinkLimit, match="4 links of this account"):
+        network.pool.reserve("5", b"mallory")
+    network.pool.reserve("6", b"alice")
 
 
 async def test_an_offer_that_meets_our_attempt_needs_no_place_of_its_own() -> None:
@@ -224,7 +233,7 @@ async def test_an_offer_that_meets_our_attempt_needs_no_place_of_its_own() -> No
     (task,) = network.want("2")
     await settle()
     assert network.pool.is_dialling("2")
-    network.pool.reserve("2")
+    network.pool.reserve("2", b"2")
     task.cancel()
 
 
@@ -273,4 +282,4 @@ async def test_stopping_drains_and_then_closes() -> None:
     with pytest.raises(Unavailable):
         await network.pool.link("4")
     with pytest.raises(Unavailable):
-        network.pool.reserve("5")
+        network.pool.reserve("5", b"5")

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from unittest import mock
 
+import pytest
 from msgspec import Struct, structs
 
 from bonevalue.errors import BadMessage, BoneValueError, UnknownType
@@ -62,6 +63,7 @@ from tests.support.waiting import until
 __all__ = [
     "MALLORY",
     "REALM",
+    "STANDING",
     "WITHIN",
     "Actor",
     "Cast",
@@ -86,9 +88,11 @@ MALLORY = identity.account("mallory")
 #: Seconds in which whoever is attacked must have reported it.
 WITHIN = 5.0
 #: Seconds after which a call that cannot succeed is given up; one that is refused fails much earlier.
-HOPELESS = 1.0
+HOPELESS = 0.6
 #: The realm of a server on loopback.
 REALM = "localhost"
+#: The mark of tests that use one cast, and so one event loop, after each other.
+STANDING = pytest.mark.asyncio(loop_scope="module")
 
 _Kind = TypeVar("_Kind", PeerRequest, PeerResponse)
 
@@ -470,8 +474,14 @@ def _account(username: str) -> dict[str, str]:
 async def open_stage(folder: Path, *usernames: str) -> AsyncIterator[Stage]:
     """A server with these accounts, on a port of its own; whoever is still on stage at the end is stopped."""
     accounts = [_account(username) for username in usernames]
-    values = {"listen": "127.0.0.1:0", "database": f"sqlite:///{folder}/server.db", "accounts": accounts}
-    settings = DiscoverySettings.model_validate(values)
+    settings = DiscoverySettings.model_validate(
+        {
+            "listen": "127.0.0.1:0",
+            "database": f"sqlite:///{folder}/server.db",
+            "accounts": accounts,
+            "limits": {"requests_per_pair": "1000/s"},
+        }
+    )
     server = DiscoveryServer(settings, hub_type=EvilHub)
     with mock.patch.object(AccountKeys, "derive", _derive_once):
         await server.start()

@@ -191,6 +191,28 @@ def test_an_error_reaches_the_caller_with_code_text_and_call_id() -> None:
     assert (failed.message, failed.call_id, failed.retry_after) == ("not for you", "abc", 2.5)
 
 
+@pytest.mark.parametrize(
+    "error", [Denied("\udce4 \x1b[2J"), type("Odd", (Denied,), {"code": "x" * 50})("odd"), Denied("long" * 10_000)]
+)
+def test_whatever_a_handler_raises_can_be_sent(error: BoneValueError) -> None:
+    pair = joined()
+    call(pair, pair.ours)
+    pair.exchange()
+    pair.theirs.table.fail(pair.theirs.one(CallReceived).call, error, pair.now)
+    pair.exchange()
+    failed = pair.ours.one(CallFailed).error
+    assert failed.code in ("denied", "handler_failed") and failed.message.isprintable()
+
+
+def test_the_other_side_cannot_claim_what_only_we_can_find_out() -> None:
+    pair = joined()
+    call(pair, pair.ours)
+    pair.exchange()
+    pair.ours.table.receive(frames.encode_error(1, frames.ErrorBody("identity_mismatch", "believe me")), pair.now)
+    failed = pair.ours.one(CallFailed).error
+    assert failed.code == "identity_mismatch" and not isinstance(failed, IdentityMismatch)
+
+
 def test_an_unknown_code_keeps_its_name() -> None:
     pair = joined()
     call(pair, pair.ours)
@@ -261,6 +283,16 @@ def test_cancel_in_the_middle_of_a_body_sends_no_more_of_it() -> None:
     assert pair.theirs.one(CallReceived).call == again.id
 
 
+def test_a_cancel_goes_before_the_next_request_that_it_makes_room_for() -> None:
+    pair = joined(theirs=SMALL)
+    made = [call(pair, pair.ours) for _ in range(5)]
+    pair.exchange()
+    pair.theirs.take(CallReceived)
+    pair.ours.table.cancel(made[0], pair.now)
+    sent = [frame for message in pair.ours.table.data_to_send(0, pair.now) for frame in frames.decode(message)]
+    assert [(frame.type, frame.call) for frame in sent] == [(FrameType.CANCEL, 1), (FrameType.REQUEST, 9)]
+
+
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
@@ -310,8 +342,26 @@ def test_our_side_keeps_to_the_budget_so_that_nothing_of_ours_is_refused() -> No
     pair = joined(theirs=LinkSettings(max_body=100_000, max_incomplete=150_000))
     for _ in range(10):
         call(pair, pair.ours, b"x" * 100_000)
-    pair.exchange(room=20_000)
-    assert len(pair.theirs.take(CallReceived)) == 10
+    for _ in range(10):
+        pair.exchange(room=20_000)
+        # The other side holds a request until it has answered it.
+        pair.theirs.table.reply(pair.theirs.one(CallReceived).call, b"1", False, pair.now)
+    pair.exchange()
+    assert len(pair.ours.take(CallAnswered)) == 10
+
+
+def test_long_answers_that_nobody_reads_count_as_calls_under_way() -> None:
+    pair = joined(theirs=LinkSettings(max_calls=3))
+    for number in (1, 3, 5):
+        pair.theirs.table.receive(frames.encode_request(number, b"M", 30, 0, b"", True), pair.now)
+    for event in pair.theirs.take(CallReceived):
+        pair.theirs.table.reply(event.call, b"x" * MEBIBYTE, True, pair.now)
+    assert pair.theirs.table.active == 3 and pair.theirs.table.backlog > 3 * MEBIBYTE
+    pair.theirs.table.receive(frames.encode_request(7, b"M", 30, 0, b"", True), pair.now)
+    assert not pair.theirs.take(CallReceived)
+    pair.theirs.table.handle_timer(pair.now + 31)
+    assert pair.theirs.table.active == 0 and pair.theirs.table.backlog < 1000
+    assert not pair.theirs.take(CallCancelled)
 
 
 def test_calls_over_the_other_sides_limit_wait_here() -> None:
@@ -488,6 +538,30 @@ def test_goaway_finishes_what_was_accepted_and_returns_what_was_not() -> None:
     pair.exchange()
     assert pair.ours.one(CallAnswered).call is accepted
     assert pair.ours.one(Drained) and pair.theirs.one(Drained)
+
+
+def test_a_drained_link_whose_end_is_not_acknowledged_ends_all_the_same() -> None:
+    pair = joined()
+    pair.ours.table.goaway("idle", pair.now)
+    pair.ours.table.data_to_send(0, pair.now)
+    assert pair.ours.table.timer() == pair.now + 5
+    pair.now += 9
+    pair.ours.table.receive(frames.encode_hold(True), pair.now)
+    with pytest.raises(LinkLost, match="within 10 s"):
+        pair.ours.table.handle_timer(pair.now + 1)
+
+
+def test_a_link_that_runs_out_of_call_ids_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.wire.calls.LAST_CALL_ID", 4)
+    pair = joined()
+    call(pair, pair.ours)
+    last = call(pair, pair.ours)
+    assert not pair.ours.table.accepting
+    pair.exchange()
+    for event in pair.theirs.take(CallReceived):
+        pair.theirs.table.reply(event.call, b"1", False, pair.now)
+    pair.exchange()
+    assert pair.ours.take(CallAnswered)[-1].call is last
 
 
 def test_a_link_is_drained_only_when_the_last_body_has_arrived() -> None:

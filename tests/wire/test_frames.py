@@ -162,6 +162,13 @@ def test_json_is_64_deep_at_most(opener: bytes) -> None:
         frames.decode_body(opener * 65 + b"1" + closer * 65, raw=False)
 
 
+def test_hostile_strings_are_passed_over_in_linear_time() -> None:
+    # With a pattern that tries again at each quote this would take hours; the test's time limit would end it.
+    hostile = b"[]" * 70 + b'"' + b'\\"' * 200_000
+    with pytest.raises(ValueError):
+        frames.decode_body(hostile, raw=False)
+
+
 def test_brackets_in_strings_do_not_nest() -> None:
     text = '"\\"' + "[" * 500
     assert frames.decode_body(json.dumps([text] * 3).encode(), raw=False) == [text] * 3

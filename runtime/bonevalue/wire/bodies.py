@@ -10,13 +10,14 @@ __all__ = ["BodyBudget", "IncomingBody"]
 class IncomingBody:
     """A body that is coming in; ``counted`` tells that it takes part in the limit of unfinished ones."""
 
-    __slots__ = ("counted", "length", "parts", "raw", "received")
+    __slots__ = ("counted", "data", "length", "raw", "received")
 
     def __init__(self, length: int, raw: bool) -> None:
         self.length = length
         self.raw = raw
         self.received = 0
-        self.parts: list[bytes] = []
+        #: What has come; one buffer, so that tiny pieces take no more memory than they have bytes.
+        self.data = bytearray()
         self.counted = False
 
 
@@ -49,7 +50,7 @@ class BodyBudget:
                 return False
             self._taken += body.length
             body.counted = True
-        body.parts.append(bytes(data))
+        body.data += data
         return True
 
     def release(self, body: IncomingBody) -> None:

@@ -25,13 +25,17 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Any, Protocol
 
 from bonevalue.errors import (
+    ERRORS,
     BoneValueError,
     Busy,
+    CallError,
     Cancelled,
     Deadline,
+    HandlerFailed,
     IdentityMismatch,
     LinkLost,
     LocalProtocolError,
@@ -59,13 +63,20 @@ from bonevalue.wire.events import (
 from bonevalue.wire.frames import FLAG_RAW, ErrorBody, Frame, FrameType, HelloBody, HelloLimits
 from bonevalue.wire.heartbeat import Heartbeat
 from bonevalue.wire.outbox import Outbox
+from bonevalue.wire.refusals import plain
 
 __all__ = ["CallTable", "LinkSettings", "LinkState", "Proof"]
 
 #: Seconds in which the other side's ``hello`` must have come.
 PROOF_TIMEOUT = 10.0
+#: Seconds in which the last ping of a drained link must be answered.
+DRAIN_TIMEOUT = 10.0
+#: Ids are four bytes; a link that comes near the end of them is drained.
+LAST_CALL_ID = 0xFFFF_FF00
 #: Longest time that a call may be given, in seconds; a longer one is cut to it.
 MAX_TIMEOUT = 600.0
+#: Longest text of an error that is sent.
+MAX_ERROR_TEXT = 1000
 #: Bodies up to this length travel inside the frame that announces them.
 INLINE_BODY = 4096
 
@@ -138,6 +149,7 @@ class CallTable:
         self._goaway_received = False
         self._heartbeat = Heartbeat(interval=settings.heartbeat, now=now)
         self._fence: int | None = None
+        self._fence_due = inf
         self._proof_due: float | None = now + PROOF_TIMEOUT
         limits = HelloLimits(
             body=settings.max_body, calls=settings.max_calls, incomplete=max(settings.max_incomplete, settings.max_body)
@@ -201,21 +213,24 @@ class CallTable:
 
     def cancel(self, call: OutgoingCall, now: float) -> None:
         """The answer is no longer wanted; without effect on a call that has ended."""
-        if self._forget(call, now) and call.id:
-            self._outbox.push(frames.encode(FrameType.CANCEL, call.id))
+        self._forget(call, now, cancel=True)
 
     def reply(self, call: int, body: bytes, raw: bool, now: float) -> None:
         """Answer a received call; without effect if it was cancelled meanwhile."""
         if len(body) > self._remote.body:
             self.fail(call, TooLarge(f"the response has {len(body)} bytes; the caller takes {self._remote.body}"), now)
             return
-        if not self._finish(call):
+        received = self._incoming.get(call)
+        if received is None or received.replied:
             return
         inline = len(body) <= INLINE_BODY
         self._outbox.push(frames.encode_response(call, len(body), body if inline else b"", raw))
-        if not inline:
-            self._outbox.push_body(call, body)
-        self._check_drained(now)
+        if inline:
+            self._finish(call)
+            self._check_drained(now)
+        else:  # under way, with its deadline, until the whole answer has left
+            received.replied = True
+            self._outbox.push_body(call, body, is_request=False)
 
     def fail(self, call: int, error: BoneValueError, now: float) -> None:
         """End a received call with an error; without effect if it was cancelled meanwhile."""
@@ -255,7 +270,7 @@ class CallTable:
         for call in (*self._outgoing.values(), *self._queued):
             self._events.append(CallFailed(call, error))
         for received in self._incoming.values():
-            if received.delivered:
+            if received.delivered and not received.replied:
                 self._events.append(CallCancelled(received.id, error))
         self._outgoing.clear()
         self._queued.clear()
@@ -296,6 +311,8 @@ class CallTable:
         if self.state is LinkState.CLOSED:
             return []
         messages = self._outbox.messages(room)
+        for call in self._outbox.finished():
+            self._finish(call)
         if self.state is LinkState.DRAINING and self._fence is None:
             self._check_drained(now)
             messages += self._outbox.messages(0)
@@ -305,6 +322,11 @@ class CallTable:
     def waiting(self) -> int:
         """Bytes of frames that wait to be sent, long bodies not counted."""
         return self._outbox.waiting
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be sent, long bodies too."""
+        return self._outbox.waiting + self._outbox.held
 
     @property
     def has_bodies(self) -> bool:
@@ -322,7 +344,7 @@ class CallTable:
             return None
         if self._proof_due is not None:
             return self._proof_due
-        due = self._heartbeat.due()
+        due = min(self._heartbeat.due(), self._fence_due)
         next_deadline = self._deadlines.next()
         return due if next_deadline is None else min(due, next_deadline)
 
@@ -332,7 +354,8 @@ class CallTable:
 
         Raises:
             IdentityMismatch: the other side did not prove itself in time; the link must be closed.
-            LinkLost: nothing was heard for three beats; the link must be closed.
+            LinkLost: nothing was heard for three beats, or the other side does not let a drained link end; the link
+                must be closed.
         """
         if self.state is LinkState.CLOSED:
             return
@@ -345,6 +368,8 @@ class CallTable:
                 self._expire(call, now)
             else:
                 self._expire_received(call, now)
+        if now >= self._fence_due:
+            raise LinkLost(f"the peer did not answer within {DRAIN_TIMEOUT:.0f} s, so that the link could end")
         if self._heartbeat.beat(now):
             self.ping(now)
 
@@ -412,6 +437,7 @@ class CallTable:
     def _check_drained(self, now: float) -> None:
         if self.state is LinkState.DRAINING and self._fence is None and not self.active and not self.has_bodies:
             self._fence = self.ping(now)
+            self._fence_due = now + DRAIN_TIMEOUT
 
     # -- calls of ours -----------------------------------------------------------------------------------------------
 
@@ -424,15 +450,19 @@ class CallTable:
         first = call.body if inline else b""
         self._outbox.push(frames.encode_request(call.id, call.module, call.deadline - now, length, first, call.raw))
         if not inline:
-            self._outbox.push_body(call.id, call.body)
+            self._outbox.push_body(call.id, call.body, is_request=True)
         call.body = b""
+        if self._next_id > LAST_CALL_ID:
+            self.goaway("out of call ids", now)
 
-    def _forget(self, call: OutgoingCall, now: float) -> bool:
+    def _forget(self, call: OutgoingCall, now: float, *, cancel: bool = False) -> bool:
         """Take a call of ours out of the table; False if it was not in it."""
         if call.id:
             if self._outgoing.pop(call.id, None) is None:
                 return False
             self._outbox.discard(call.id)
+            if cancel:  # before the next one begins: the other side counts them in this order
+                self._outbox.push(frames.encode(FrameType.CANCEL, call.id))
         else:
             try:
                 self._queued.remove(call)
@@ -446,9 +476,7 @@ class CallTable:
         return True
 
     def _expire(self, call: OutgoingCall, now: float) -> None:
-        if self._forget(call, now):
-            if call.id:
-                self._outbox.push(frames.encode(FrameType.CANCEL, call.id))
+        if self._forget(call, now, cancel=True):
             self._events.append(CallFailed(call, Deadline("no answer within the call's time")))
 
     def _drop_answer(self, call: OutgoingCall) -> None:
@@ -482,7 +510,7 @@ class CallTable:
         if not self._unfinished.add(answer, data):
             self._abandon(call, Busy("too many unfinished bodies on this link"), now)
         elif answer.received == answer.length:
-            body = b"".join(answer.parts)
+            body = bytes(answer.data)
             self._forget(call, now)
             self._events.append(CallAnswered(call, body, answer.raw))
 
@@ -495,8 +523,7 @@ class CallTable:
         call = self._own(frame)
         if call is not None:
             self._forget(call, now)
-            error = error_of(body.code, body.message, retry_after=body.retry_after, call_id=body.call_id)
-            self._events.append(CallFailed(call, error))
+            self._events.append(CallFailed(call, _spoken(body)))
 
     # -- calls of the other side -------------------------------------------------------------------------------------
 
@@ -524,8 +551,7 @@ class CallTable:
         if not self._unfinished.add(call.body, data):
             self.fail(call.id, Busy("too many unfinished bodies on this link"), now)
         elif call.body.received == call.body.length:
-            body, call.body.parts = b"".join(call.body.parts), []
-            self._unfinished.release(call.body)
+            body, call.body.data = bytes(call.body.data), bytearray()
             call.delivered = True
             self._events.append(CallReceived(call.id, call.module, body, call.body.raw, call.deadline))
 
@@ -554,10 +580,9 @@ class CallTable:
         if call is None:
             if frame.call > self._last_received_id and not self._goaway_sent:
                 raise RemoteProtocolError(f"cancel of call {frame.call}, which was never made")
-            self._outbox.discard(frame.call)
             return
         self._finish(call.id)
-        if call.delivered:
+        if call.delivered and not call.replied:
             self._events.append(CallCancelled(call.id, Cancelled("the caller cancelled the call")))
         self._check_drained(now)
 
@@ -565,7 +590,7 @@ class CallTable:
         if self._finish(call.id):
             error = Deadline("the call's time was over")
             self._send_error(call.id, error)
-            if call.delivered:
+            if call.delivered and not call.replied:
                 self._events.append(CallCancelled(call.id, error))
             self._check_drained(now)
 
@@ -576,13 +601,31 @@ class CallTable:
             return False
         self._deadlines.withdraw(call.deadline, call)
         self._unfinished.release(call.body)
+        self._outbox.discard(number)
         return True
 
     def _send_error(self, number: int, error: BoneValueError) -> None:
-        body = ErrorBody(
-            code=error.code, message=error.message[:1000], call_id=error.call_id, retry_after=error.retry_after
-        )
+        # A handler may have raised a class of its own making, and what is malformed would cost the link.
+        code = error.code if error.code in ERRORS else HandlerFailed.code
+        message = error.message.encode("utf-8", "replace").decode()[:MAX_ERROR_TEXT]
+        retry_after = float(error.retry_after) if isinstance(error.retry_after, (int, float)) else None
+        body = ErrorBody(code=code, message=message, call_id=error.call_id, retry_after=retry_after)
         self._outbox.push(frames.encode_error(number, body))
+
+
+def _spoken(body: ErrorBody) -> BoneValueError:
+    """
+    The error that the callee speaks of.
+
+    It may claim any failure of the call, but nothing that only this side can find out, such as who is at the other end.
+    """
+    code = plain(body.code) or CallError.code
+    error = error_of(code, plain(body.message), retry_after=body.retry_after, call_id=body.call_id)
+    if isinstance(error, CallError):
+        return error
+    claimed = CallError(f"{code}: {error.message}", retry_after=body.retry_after, call_id=body.call_id)
+    claimed.code = code  # type: ignore[misc]
+    return claimed
 
 
 _Receiver = Callable[[CallTable, Frame, float], None]

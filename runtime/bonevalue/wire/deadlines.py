@@ -41,6 +41,8 @@ class Deadlines(Generic[_Item]):
         items = self._sets.get(ceil(deadline / GRAIN))
         if items is not None:
             items.discard(item)
+            if not items:
+                items.clear()  # else it keeps the room of all it ever held, until its time
 
     def next(self) -> float | None:
         """When the next item is due, None if there is none."""

@@ -43,7 +43,7 @@ class OutgoingCall:
 class IncomingCall:
     """A call of the other side; ``delivered`` once its body is complete and it was reported."""
 
-    __slots__ = ("body", "deadline", "delivered", "id", "module")
+    __slots__ = ("body", "deadline", "delivered", "id", "module", "replied")
 
     def __init__(self, number: int, module: str, deadline: float, body: IncomingBody) -> None:
         self.id = number
@@ -51,6 +51,7 @@ class IncomingCall:
         self.deadline = deadline
         self.body = body
         self.delivered = False
+        self.replied = False
 
 
 class LinkOpened(Struct, frozen=True):

@@ -362,7 +362,7 @@ def _plain(value: Any) -> Any:
 _JSON_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 _JSON_DECODER = msgspec.json.Decoder()
 # Strings are matched whole, so that brackets inside them do not count.
-_JSON_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_JSON_NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _decode_struct(payload: memoryview | bytes, kind: type[_S]) -> _S:

@@ -8,6 +8,8 @@ __all__ = ["Heartbeat"]
 
 #: Beats of silence after which a link counts as lost.
 MISSED_BEATS = 3
+#: Pings whose answers are awaited at most; the oldest is given up for a newer one.
+MAX_UNANSWERED = 64
 
 
 class Heartbeat:
@@ -58,7 +60,7 @@ class Heartbeat:
         self._number += 1
         self._pinged_at = now
         self._unanswered[self._number] = now
-        if len(self._unanswered) > MISSED_BEATS + 1:
+        if len(self._unanswered) > MAX_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
         return self._number
 

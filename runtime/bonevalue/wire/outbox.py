@@ -7,7 +7,7 @@ each in turn, so that they never hold up a small call by more than what is alrea
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 
 from bonevalue.wire import frames
 from bonevalue.wire.frames import FrameType
@@ -18,10 +18,11 @@ __all__ = ["Outbox"]
 class _Body:
     """A body on its way out."""
 
-    __slots__ = ("call", "data", "position")
+    __slots__ = ("call", "data", "is_request", "position")
 
-    def __init__(self, call: int, data: bytes) -> None:
+    def __init__(self, call: int, data: bytes, is_request: bool) -> None:
         self.call = call
+        self.is_request = is_request
         self.data = memoryview(data)
         self.position = 0
 
@@ -38,9 +39,14 @@ class Outbox:
         self.budget = 0
         #: Bytes of frames that wait, long bodies not counted.
         self.waiting = 0
+        #: Bytes of bodies that wait or are on their way out, each whole until its last fragment has left.
+        self.held = 0
         self._urgent: list[bytes] = []
-        self._moving: deque[_Body] = deque()
-        self._waiting: deque[_Body] = deque()
+        self._moving: OrderedDict[int, _Body] = OrderedDict()
+        self._waiting: OrderedDict[int, _Body] = OrderedDict()
+        self._finished: list[int] = []
+        #: Requests that have left whole: the other side holds them until their calls end.
+        self._there: dict[int, int] = {}
         self._committed = 0
 
     def __bool__(self) -> bool:
@@ -56,17 +62,23 @@ class Outbox:
         self.waiting += len(frame)
         self._urgent.append(frame)
 
-    def push_body(self, call: int, data: bytes) -> None:
+    def push_body(self, call: int, data: bytes, *, is_request: bool) -> None:
         """Send a body in fragments, after the frame that announced it."""
-        self._waiting.append(_Body(call, data))
+        self._waiting[call] = _Body(call, data, is_request)
+        self.held += len(data)
+
+    def finished(self) -> list[int]:
+        """Take out the calls whose responses have left whole."""
+        finished, self._finished = self._finished, []
+        return finished
 
     def discard(self, call: int) -> None:
-        """Send no more of the body of that call."""
-        for body in self._moving:
-            if body.call == call:
-                self._committed -= len(body.data)
-        self._moving = deque(body for body in self._moving if body.call != call)
-        self._waiting = deque(body for body in self._waiting if body.call != call)
+        """The call has ended: send no more of its body."""
+        self._committed -= self._there.pop(call, 0)
+        if (body := self._waiting.pop(call, None)) is None and (body := self._moving.pop(call, None)) is not None:
+            self._committed -= len(body.data)
+        if body is not None:
+            self.held -= len(body.data)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -74,7 +86,8 @@ class Outbox:
         self._urgent.clear()
         self._moving.clear()
         self._waiting.clear()
-        self._committed = 0
+        self._there.clear()
+        self._committed = self.held = 0
 
     def messages(self, room: int) -> list[bytes]:
         """
@@ -111,20 +124,26 @@ class Outbox:
     def _admit(self) -> bool:
         """Start every body for which the other side has memory; tell whether one can move."""
         while self._waiting:
-            length = len(self._waiting[0].data)
-            if self._moving and self._committed + length > self.budget:
+            call, body = next(iter(self._waiting.items()))
+            length = len(body.data)
+            if self._committed and self._committed + length > self.budget:
                 break
-            self._moving.append(self._waiting.popleft())
+            self._moving[call] = self._waiting.pop(call)
             self._committed += length
         return bool(self._moving)
 
     def _fragment(self, space: int) -> bytes:
-        body = self._moving.popleft()
+        _, body = self._moving.popitem(last=False)
         end = body.position + min(space, body.left)
         frame = frames.encode(FrameType.BODY, body.call, bytes(body.data[body.position : end]))
         body.position = end
         if body.left:
-            self._moving.append(body)
+            self._moving[body.call] = body
         else:
-            self._committed -= len(body.data)
+            self.held -= len(body.data)
+            if body.is_request:
+                self._there[body.call] = len(body.data)
+            else:
+                self._committed -= len(body.data)
+                self._finished.append(body.call)
         return frame
