@@ -139,6 +139,8 @@ class Dialler:
         self._dials: dict[bytes, _Dial] = {}
         self._given_up: OrderedDict[bytes, str] = OrderedDict()
         self._answering: dict[tuple[str, bytes], Connection] = {}
+        #: The peers that we are answering just now.
+        self._answers: dict[str, asyncio.Task[Any] | None] = {}
         self._log_limit = LogLimit()
 
     # -- dialling ------------------------------------------------------------------------------------------------------
@@ -254,8 +256,22 @@ class Dialler:
             self._note(error, sender)
             self._refuse(sender, self._introductions.session_of(request), error)
             return
-        if places.is_dialling(sender) and int(own_id) < int(sender) and await places.dialled(sender):
-            return  # our own offer won
+        task = asyncio.current_task()
+        earlier = self._answers.get(sender)
+        self._answers[sender] = task
+        try:
+            if earlier is not None:
+                # A peer makes one attempt at a time: it has given up the one before, whatever became of it.
+                earlier.cancel()
+                await asyncio.wait({earlier})
+            if places.is_dialling(sender) and int(own_id) < int(sender) and await places.dialled(sender):
+                return  # our own offer won
+            await self._accept(incoming, sender, places)
+        finally:
+            if self._answers.get(sender) is task:
+                del self._answers[sender]
+
+    async def _accept(self, incoming: IncomingOffer, sender: str, places: Places) -> None:
         try:
             places.reserve(sender, incoming.key)
         except BoneValueError as error:

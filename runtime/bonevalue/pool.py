@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: Links that others opened and that are not proved yet, at most.
 MAX_UNPROVED = 16
 #: Those of them that one account may have, so that one cannot keep all others out.
-MAX_UNPROVED_PER_ACCOUNT = 4
+MAX_UNPROVED_PER_ACCOUNT = 8
 #: Two links that came about within this time, each dialled by another side, came from dialling at once, in seconds.
 GLARE_WINDOW = 5.0
 

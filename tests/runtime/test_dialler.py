@@ -238,6 +238,20 @@ async def test_answers_and_candidates_for_nothing_are_passed_over(wire: Wire) ->
     alice.receive(PeerCandidate(to="1", from_="2", session=Binary(bytes(16)), candidate="candidate:junk"))
 
 
+async def test_a_later_offer_of_a_peer_takes_the_place_of_its_earlier_one(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1, timeout=10), wire.node("bob", 2)
+    wire.bend = lambda message: message if isinstance(message, PeerRequest) else None
+    for _ in range(30):
+        task = asyncio.ensure_future(alice.pool.link(bob.id))
+        begun = len(bob.tasks)
+        await until(lambda begun=begun: len(bob.tasks) > begun)  # type: ignore[misc]
+        task.cancel()
+        await until(lambda: not alice.pool.is_dialling(bob.id))
+    await until(lambda: sum(not task.done() for task in bob.tasks) == 1)
+    wire.bend = lambda message: message
+    assert await alice.call(bob, 1) == ["alice", 1]
+
+
 async def test_giving_up_closes_the_connection(wire: Wire) -> None:
     alice, bob = wire.node("alice", 1), wire.node("bob", 2)
     wire.bend = lambda message: None

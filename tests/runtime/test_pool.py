@@ -219,11 +219,11 @@ async def test_links_that_are_being_set_up_have_a_limit() -> None:
 
 async def test_one_account_cannot_take_all_places_for_links_that_are_being_set_up() -> None:
     network = Network(max_incoming=100)
-    for number in range(4):
+    for number in range(8):
         network.pool.reserve(str(number), b"mallory")
-    with pytest.raises(LinkLimit, match="4 links of this account"):
-        network.pool.reserve("5", b"mallory")
-    network.pool.reserve("6", b"alice")
+    with pytest.raises(LinkLimit, match="8 links of this account"):
+        network.pool.reserve("8", b"mallory")
+    network.pool.reserve("9", b"alice")
 
 
 async def test_an_offer_that_meets_our_attempt_needs_no_place_of_its_own() -> None:

@@ -170,12 +170,13 @@ class Blob:
         Raises:
             LocalProtocolError: a field holds what it may not.
         """
-        raw = _lp(f"bonevalue/1/{self.domain}".encode("ascii"))
-        for entry in fields(self):  # type: ignore[arg-type]
+        domain, codecs = _LAYOUTS[self.domain]
+        raw = _lp(domain)
+        for name, codec in codecs:
             try:
-                raw += _lp(entry.metadata["codec"].pack(getattr(self, entry.name)))
+                raw += _lp(codec.pack(getattr(self, name)))
             except (ValueError, BadName) as error:
-                raise LocalProtocolError(f"{self.domain}.{entry.name}: {error}") from error
+                raise LocalProtocolError(f"{self.domain}.{name}: {error}") from error
         return raw
 
     @classmethod
@@ -187,15 +188,15 @@ class Blob:
             RemoteProtocolError: it is not exactly a blob of this kind.
         """
         domain, *parts = split(blob) or [b""]
-        wanted = fields(cls)  # type: ignore[arg-type]
-        if domain != f"bonevalue/1/{cls.domain}".encode("ascii") or len(parts) != len(wanted):
+        wanted, codecs = _LAYOUTS[cls.domain]
+        if domain != wanted or len(parts) != len(codecs):
             raise RemoteProtocolError(f"not a {cls.domain} blob")
         values = {}
-        for entry, part in zip(wanted, parts, strict=True):
+        for (name, codec), part in zip(codecs, parts, strict=True):
             try:
-                values[entry.name] = entry.metadata["codec"].unpack(part)
+                values[name] = codec.unpack(part)
             except (ValueError, BadName) as error:
-                raise RemoteProtocolError(f"{cls.domain}.{entry.name}: {error}") from error
+                raise RemoteProtocolError(f"{cls.domain}.{name}: {error}") from error
         return cls(**values)
 
     @classmethod
@@ -366,6 +367,14 @@ _ALL: tuple[type[Blob], ...] = (
 )
 #: Domain to kind: every blob that there is.
 KINDS: dict[str, type[Blob]] = {kind.domain: kind for kind in _ALL}
+#: The domain string of each kind, and its fields in their order.
+_LAYOUTS: dict[str, tuple[bytes, list[tuple[str, Codec]]]] = {
+    domain: (
+        f"bonevalue/1/{domain}".encode("ascii"),
+        [(entry.name, entry.metadata["codec"]) for entry in fields(kind)],  # type: ignore[arg-type]
+    )
+    for domain, kind in KINDS.items()
+}
 _KIND_OF_DOMAIN = {f"bonevalue/1/{domain}".encode("ascii"): kind for domain, kind in KINDS.items()}
 
 

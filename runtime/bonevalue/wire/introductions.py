@@ -106,7 +106,7 @@ class Proof:
 
 
 _PRINTABLE = re.compile(r"(?:[ -~]*\r?\n)+\Z")
-_FINGERPRINT = re.compile(r"a=fingerprint:sha-(256|384|512) ([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2})*)\Z")
+_FINGERPRINT = re.compile(r"^a=fingerprint:sha-(256|384|512) ([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2})*)$", re.MULTILINE)
 
 
 def check_sdp(sdp: str) -> None:
@@ -120,18 +120,17 @@ def check_sdp(sdp: str) -> None:
     """
     if not _PRINTABLE.match(sdp):
         raise RemoteProtocolError("the session description is not lines of printable ASCII")
-    lines = sdp.replace("\r\n", "\n").split("\n")
-    media = [line for line in lines if line.lower().lstrip().startswith("m=")]
-    if len(media) != 1 or not media[0].startswith("m=application "):
+    text = "\n" + sdp.replace("\r\n", "\n")
+    # Parsers differ in what they make of spaces and capitals: what looks like one of these lines must be one.
+    loose = text.replace(" ", "").lower()
+    if loose.count("\nm=") != 1 or text.count("\nm=application ") != 1:
         raise RemoteProtocolError("the session description is not of exactly one data section")
-    sizes: list[str] = []
-    for line in lines:
-        if line.lower().lstrip().startswith("a=fingerprint"):
-            match = _FINGERPRINT.match(line)
-            if match is None or len(match[2]) != int(match[1]) // 8 * 3 - 1:
-                raise RemoteProtocolError("the session description has a fingerprint that is none of SHA-2")
-            sizes.append(match[1])
-    if sizes.count("256") != 1:
+    fingerprints: list[tuple[str, str]] = _FINGERPRINT.findall(text)
+    if loose.count("\na=fingerprint") != len(fingerprints) or any(
+        len(digits) != int(bits) // 8 * 3 - 1 for bits, digits in fingerprints
+    ):
+        raise RemoteProtocolError("the session description has a fingerprint that is none of SHA-2")
+    if [bits for bits, _ in fingerprints].count("256") != 1:
         raise RemoteProtocolError("the session description has not exactly one SHA-256 fingerprint")
 
 
