@@ -21,7 +21,7 @@ from bonevalue.pool import Pool
 from bonevalue.serving import ServedModule
 from bonevalue.wire.calls import LinkSettings, Proof
 from bonevalue.wire.introductions import Introductions
-from bonevalue.wire.signals import Binary, PeerCandidate, PeerRequest, PeerResponse
+from bonevalue.wire.signals import Binary, Failure, PeerCandidate, PeerRequest, PeerResponse
 from tests.support import identity
 from tests.support.waiting import UNIT, until
 
@@ -227,15 +227,50 @@ async def test_a_bent_signature_is_refused_on_both_ways(wire: Wire) -> None:
     assert await alice.call(bob, 1) == ["alice", 1]
 
 
-async def test_answers_and_candidates_for_nothing_are_passed_over(wire: Wire) -> None:
+async def test_refusals_and_candidates_for_nothing_are_passed_over(wire: Wire) -> None:
     alice = wire.node("alice", 1)
-    for response in (
-        PeerResponse(to="1", from_="2"),
-        PeerResponse(to="1", from_="2", answer=Binary(b"junk"), signature=Binary(b"")),
-        PeerResponse(to="1", from_="2", session=Binary(bytes(16))),
-    ):
-        alice.receive(response)
+    alice.receive(PeerResponse(to="1", from_="2"))
+    alice.receive(PeerResponse(to="1", from_="2", session=Binary(bytes(16))))
     alice.receive(PeerCandidate(to="1", from_="2", session=Binary(bytes(16)), candidate="candidate:junk"))
+    assert not alice.refused
+
+
+async def test_an_answer_to_nothing_is_reported_and_one_that_is_late_is_not(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1, timeout=4 * UNIT), wire.node("bob", 2)
+    alice.receive(PeerResponse(to="1", from_="2", answer=Binary(b"junk"), signature=Binary(b"")))
+    assert alice.refused == ["identity_mismatch"]
+    kept: list[PeerResponse] = []
+
+    def keep(message: Any) -> Any:
+        if isinstance(message, PeerResponse):
+            kept.append(message)
+        return message if passing or not isinstance(message, PeerResponse) else None
+
+    wire.bend, passing = keep, False
+    with pytest.raises(ConnectFailed):
+        await alice.pool.link(bob.id)
+    alice.receive(kept[0])
+    assert alice.refused == ["identity_mismatch"]
+    alice.receive(structs.replace(kept[0], from_="3"))
+    assert alice.refused == ["identity_mismatch"] * 2
+    passing = True
+    assert await alice.call(bob, 1) == ["alice", 1]
+    alice.receive(kept[-1])
+    assert alice.refused == ["identity_mismatch"] * 3
+
+
+async def test_what_a_refusal_says_cannot_act_on_a_terminal(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    offers: list[PeerRequest] = []
+    wire.bend = offers.append
+    dialling = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: offers)
+    error = Failure(code="link_limit\x1b[2J", message="full\x1b[31m\nadmin: all is well")
+    session = Introductions.session_of(offers[0])
+    alice.receive(PeerResponse(to="1", from_="2", session=Binary(session or b""), error=error))
+    with pytest.raises(ConnectFailed) as caught:
+        await dialling
+    assert "full" in caught.value.message and caught.value.message.isprintable()
 
 
 async def test_a_later_offer_of_a_peer_takes_the_place_of_its_earlier_one(wire: Wire) -> None:

@@ -167,6 +167,50 @@ async def test_an_attempt_that_nobody_waits_for_is_given_up() -> None:
     assert (await other).usable
 
 
+@pytest.mark.parametrize("end", ["given up", "with a link that is dead already"])
+async def test_nobody_joins_an_attempt_that_is_over(end: str) -> None:
+    tidied = asyncio.Event()
+
+    async def dial(peer_id: str) -> PeerLink:
+        dialled.append(peer_id)
+        if len(dialled) > 1:
+            return cast(PeerLink, FakeLink(pool, peer_id))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await tidied.wait()
+        raise AssertionError
+
+    dialled: list[str] = []
+    pool = Pool(dial, max_outgoing=2, max_incoming=2)
+    first = asyncio.create_task(pool.link("5"))
+    await settle()
+    if end == "given up":
+        first.cancel()
+    else:
+        theirs = FakeLink(pool, "5", offerer=False)
+        pool.add(cast(PeerLink, theirs))
+        assert await first is cast(PeerLink, theirs)
+        theirs.close()
+    await settle()
+    second = asyncio.create_task(pool.link("5"))
+    await settle()
+    assert not second.done() and dialled == ["5"]
+    tidied.set()
+    assert (await second).usable and dialled == ["5", "5"]
+
+
+async def test_whoever_wants_to_know_is_told_of_each_link_that_is_proved() -> None:
+    async def dial(peer_id: str) -> PeerLink:
+        return cast(PeerLink, FakeLink(pool, peer_id))
+
+    added: list[PeerLink] = []
+    pool = Pool(dial, max_outgoing=2, max_incoming=2, on_added=added.append)
+    ours = await pool.link("5")
+    pool.add(theirs := cast(PeerLink, FakeLink(pool, "6", offerer=False)))
+    assert added == [ours, theirs]
+
+
 async def test_a_slot_granted_to_somebody_who_just_left_is_not_lost() -> None:
     network = Network(max_outgoing=1)
     link = cast(FakeLink, await network.pool.link("1"))

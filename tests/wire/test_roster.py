@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from bonevalue.errors import ContactConflict, IdentityMismatch
-from bonevalue.wire.blobs import Pin, Remove
+from bonevalue.wire.blobs import Pin, Remove, Rotate
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.keys import AccountKeys, from_base64url
 from bonevalue.wire.presence import HOLD
 from bonevalue.wire.session import Session
 from bonevalue.wire.session_events import (
     ContactRefused,
+    KeyChanged,
     PeerConnected,
     PeerDisconnected,
     UserAdded,
@@ -278,6 +279,74 @@ def test_removals_of_nobody_and_of_ourselves() -> None:
     assert talk.tell(UserRemove("carol")) == []
     talk.tell(UserRemove("Us"))
     assert talk.session.state is State.WAITING
+
+
+@pytest.mark.parametrize("removal", [_removal(BOB, ALICE), _removal(ALICE, BOB)], ids=["by them", "by us"])
+def test_a_removal_that_another_process_of_ours_knows_of(removal: SignedBlob) -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY, CAROL_ENTRY], {"7": "bob"})
+    assert talk.session.removed(None, removal, NOW_MS) == BOB.public
+    ended = [PeerDisconnected("7", "bob"), UserRemoved("bob", BOB.public, proven=True)]
+    assert talk.session.events() == ended and talk.session.aliases == ("Us", "carol")
+    assert talk.session.removed(None, removal, NOW_MS) == BOB.public
+    assert talk.session.events() == [] and not talk.session.refused
+    assert isinstance(talk.tell(UserAdd("bob", BOB_ENTRY))[0], ContactRefused)
+
+
+def test_a_removal_of_another_process_that_proves_nothing() -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY])
+    assert talk.session.removed(None, _removal(BOB, CAROL), NOW_MS) is None
+    assert talk.session.events() == [] and talk.session.aliases == ("Us", "bob")
+
+
+def test_a_removal_counts_under_whatever_name_the_server_tells_it() -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY])
+    assert talk.tell(UserRemove("dave", _removal(BOB, ALICE))) == [UserRemoved("bob", BOB.public, proven=True)]
+    assert talk.session.aliases == ("Us",)
+
+
+def test_what_we_end_ourselves_has_ended_whatever_the_server_says() -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY], {"7": "bob"})
+    talk.session.removed("bob", _removal(ALICE, BOB), NOW_MS)
+    assert talk.session.events() == [PeerDisconnected("7", "bob"), UserRemoved("bob", BOB.public, proven=True)]
+    assert talk.tell(UserRemove("bob", _removal(ALICE, BOB))) == []
+    (refused,) = talk.tell(UserAdd("bob", BOB_ENTRY))
+    assert isinstance(refused, ContactRefused)
+
+
+# -- users change their keys --------------------------------------------------------------------------------
+
+
+def _rotated(old: AccountKeys, new: AccountKeys) -> Contact:
+    """Bob as the server shows him when he has another key."""
+    blob = Rotate(old.public, new.public, NOW_MS).encode()
+    rotate = SignedBlob(Binary(blob), [Binary(old.sign(blob)), Binary(new.sign(blob))])
+    return Contact("bob", Binary(new.public), [*BOB_ENTRY.certificates, rotate])
+
+
+def test_another_key_of_an_alias_is_news() -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY])
+    assert talk.tell(UserAdd("bob", _rotated(BOB, CAROL))) == [KeyChanged("bob", BOB.public)]
+    assert talk.tell(UserAdd("bob", _rotated(BOB, CAROL))) == []
+
+
+def test_another_key_while_we_were_away_is_news() -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY])
+    talk.lose()
+    assert talk.log_in([_rotated(BOB, CAROL)])[1:] == [KeyChanged("bob", BOB.public)]
+
+
+def test_another_key_without_proof_is_refused_and_cuts_nothing() -> None:
+    talk = Talk()
+    talk.log_in([BOB_ENTRY])
+    (refused,) = talk.tell(UserAdd("bob", Contact("bob", Binary(CAROL.public), BOB_ENTRY.certificates)))
+    assert isinstance(refused, ContactRefused) and isinstance(refused.error, IdentityMismatch)
+    assert talk.tell(UserAdd("bob", BOB_ENTRY)) == [UserAdded("bob")]
 
 
 def test_without_keys_the_server_is_believed() -> None:
