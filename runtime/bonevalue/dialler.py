@@ -73,9 +73,11 @@ class Places(Protocol):
 
     def is_dialling(self, peer_id: str) -> bool:
         """Whether this side is dialling that peer."""
+        ...
 
     async def dialled(self, peer_id: str) -> bool:
         """Wait for the end of that; whether a link came of it."""
+        ...
 
     def reserve(self, peer_id: str, key: bytes) -> None:
         """Take a place for a link of that account; raises ``LinkLimit``."""

@@ -124,12 +124,12 @@ class ServedModule:
             if not self.blocking:
                 return frames.encode_body(await self._handle(*arguments))
             thread = _run_in_thread(self._handle, arguments)
+            # A thread cannot be cancelled: it keeps its slot until it returns, whatever becomes of the call.
+            thread.add_done_callback(lambda _: self._slots.release())
+            return frames.encode_body(await asyncio.shield(thread))
         finally:
             if thread is None:
                 self._slots.release()
-        # A thread cannot be cancelled: it keeps its slot until it returns, whatever becomes of the call.
-        thread.add_done_callback(lambda _: self._slots.release())
-        return frames.encode_body(await asyncio.shield(thread))
 
     def _decode(self, body: bytes, raw: bool) -> Any:
         if self._request is None:
