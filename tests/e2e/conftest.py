@@ -1,8 +1,8 @@
 """
 Casts for the tests of dishonest servers.
 
-``stage``, ``strangers`` and ``cast`` are made anew for each test. ``standing_cast`` serves all tests of a file that only
-change messages and leave everybody where they are; such a test has the mark :data:`STANDING`.
+``stage``, ``strangers`` and ``cast`` are made anew for each test. ``standing_cast`` serves all tests of a file that
+only change messages and leave everybody where they are; such a test has the mark :data:`STANDING`.
 """
 
 from __future__ import annotations

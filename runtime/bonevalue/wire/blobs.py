@@ -217,7 +217,7 @@ class Blob:
         if len(given) != len(keys) or not all(
             verify(key, signature, blob) for key, signature in zip(keys, given, strict=True)
         ):
-            raise IdentityMismatch(f"the signature of a {cls.domain} blob is not that of the key it should be from")
+            raise IdentityMismatch(f"the signature of the {cls.domain} is not that of the key it should be from")
         value = cls.decode(blob)
         if cls.signers and tuple(getattr(value, name) for name in cls.signers) != keys:
             raise IdentityMismatch(f"a {cls.domain} blob is signed by another key than the one it names")

@@ -158,7 +158,13 @@ def _realm_of_ipv6(host: str) -> str:
         raise ValueError(f"not an IPv6 address: {host[:64]!r}") from error
     if address.scope_id is not None:
         raise ValueError(f"an address with a zone is of this machine only: {host[:64]!r}")
-    return "localhost" if int(address) == 1 else address.compressed
+    if int(address) == 1:
+        return "localhost"
+    if address.ipv4_mapped is None:
+        return address.compressed
+    # Python 3.13 began to write these with dots; a realm must be the same for ever.
+    low = int(address) & 0xFFFF_FFFF
+    return f"::ffff:{low >> 16:x}:{low & 0xFFFF:x}"
 
 
 def _realm_of_name(host: str) -> str:
