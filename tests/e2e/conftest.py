@@ -8,7 +8,7 @@ only change messages and leave everybody where they are; such a test has the mar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,11 @@ import pytest_asyncio
 
 from tests.support.evil import Cast, Stage, open_stage
 
-Report = Callable[[str, object], None]
 
-
-def _write_down(stage: Stage, record_property: Report) -> None:
-    """For the report of the run: who reported what, and how soon."""
+def _write_down(stage: Stage, request: pytest.FixtureRequest) -> None:
+    """For a report of the run (``--junitxml``): who reported what, and how soon."""
     for username, code, seconds in stage.reported:
-        record_property("reported", f"{username} {code} {seconds:.3f} s")
+        request.node.user_properties.append(("reported", f"{username} {code} {seconds:.3f} s"))
     stage.reported.clear()
 
 
@@ -36,11 +34,11 @@ async def _befriend_all(cast: Cast) -> None:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, record_property: Report) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     """A server with three accounts, nobody online yet."""
     async with open_stage(tmp_path, "alice", "bob", "carol") as stage:
         yield stage
-    _write_down(stage, record_property)
+    _write_down(stage, request)
 
 
 @pytest.fixture
@@ -65,13 +63,13 @@ async def _repertory(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def standing_cast(_repertory: Cast, record_property: Report) -> AsyncIterator[Cast]:
+async def standing_cast(_repertory: Cast, request: pytest.FixtureRequest) -> AsyncIterator[Cast]:
     """The same as ``cast``, but for all tests of a file; without links at the beginning."""
     cast = _repertory
     cast.stage.relent()
     for actor in (cast.alice, cast.bob, cast.carol):
         await actor.unlinked()
     yield cast
-    _write_down(cast.stage, record_property)
+    _write_down(cast.stage, request)
     breaches, cast.stage.breaches = cast.stage.breaches, []
     assert not breaches, breaches

@@ -112,7 +112,8 @@ async def test_another_key_in_the_place_of_the_redeemers(strangers: Cast, forge:
     assert (await bob.fails("alice", alice)).code == "not_trusted"
     await alice.reports("not_trusted")
     await strangers.stage.make_good(alice, bob)
-    assert alice.problem("bob") is None and alice.new_users == ["bob"]
+    assert alice.problem("bob") is None
+    await until(lambda: alice.new_users == ["bob"])
     await alice.calls("bob", bob)
 
 

@@ -163,8 +163,8 @@ async def test_a_changed_offer_or_answer(standing_cast: Cast, what: str) -> None
     cast = standing_cast
     tamper, attacked, code = CHANGES[what]
     cast.stage.attack(tamper=tamper)
-    await cast.alice.fails("bob", cast.bob)
-    await {"alice": cast.alice, "bob": cast.bob}[attacked].reports(code)
+    async with cast.alice.trying("bob", cast.bob):
+        await {"alice": cast.alice, "bob": cast.bob}[attacked].reports(code)
     assert not cast.alice.links and not cast.bob.links
     cast.stage.relent()
     await cast.alice.calls("bob", cast.bob)
@@ -216,16 +216,16 @@ async def test_an_offer_or_answer_that_goes_astray(standing_cast: Cast, what: st
     cast = standing_cast
     detour, attacked = DETOURS[what]
     cast.stage.attack(tamper=detour(cast))
-    await cast.alice.fails("bob", cast.bob)
-    await {"alice": cast.alice, "bob": cast.bob, "carol": cast.carol}[attacked].reports("identity_mismatch")
+    async with cast.alice.trying("bob", cast.bob):
+        await {"alice": cast.alice, "bob": cast.bob, "carol": cast.carol}[attacked].reports("identity_mismatch")
     assert not cast.alice.links and not cast.bob.links and not cast.carol.links
     await recovers(cast)
 
 
 async def test_an_offer_of_carol_to_alice_is_given_to_bob(cast: Cast) -> None:
     cast.stage.attack(tamper=in_offers(lambda message: replace(message, to=cast.bob.id)))
-    await cast.carol.fails("alice", cast.alice)
-    await cast.bob.reports("identity_mismatch")
+    async with cast.carol.trying("alice", cast.alice):
+        await cast.bob.reports("identity_mismatch")
     await recovers(cast)
 
 
@@ -233,14 +233,14 @@ async def test_an_offer_comes_back_through_another_process_of_the_account(cast: 
     second, third = await cast.stage.join("alice"), await cast.stage.join("alice")
     await until(lambda: len(cast.alice.peer.get("Us").peers()) == 2)
     cast.stage.attack(tamper=in_offers(lambda message: replace(message, to=third.id)))
-    await cast.alice.fails("bob", cast.bob)
-    await third.reports("identity_mismatch")
+    async with cast.alice.trying("bob", cast.bob):
+        await third.reports("identity_mismatch")
     cast.stage.attack(tamper=in_offers(lambda message: replace(message, to=third.id)))
-    await cast.alice.fails(second.id, second)
-    await third.reports("identity_mismatch")
+    async with cast.alice.trying(second.id, second):
+        await third.reports("identity_mismatch")
     cast.stage.attack(tamper=in_offers(lambda message: replace(message, to=cast.alice.id, from_=second.id)))
-    await cast.alice.fails(second.id, second)
-    await cast.alice.reports("identity_mismatch")
+    async with cast.alice.trying(second.id, second):
+        await cast.alice.reports("identity_mismatch")
     cast.stage.relent()
     await cast.alice.calls(second.id, second)
     await cast.alice.calls(third.id, third)
@@ -251,21 +251,20 @@ async def test_the_answers_of_two_sessions_are_mixed(cast: Cast) -> None:
     alice, bob, carol = cast.alice, cast.bob, cast.carol
     other = {bob.id: carol.id, carol.id: bob.id}
     cast.stage.attack(tamper=in_answers(lambda message: replace(message, from_=other[message.from_ or ""])))
-    await asyncio.gather(alice.fails("bob", bob), alice.fails("carol", carol))
-    await alice.reports("identity_mismatch", about=bob.id)
-    await alice.reports("identity_mismatch", about=carol.id)
+    async with alice.trying("bob", bob), alice.trying("carol", carol):
+        await alice.reports("identity_mismatch", about=bob.id)
+        await alice.reports("identity_mismatch", about=carol.id)
 
     # And with the sessions that they should have had.
     kept: list[PeerResponse] = []
     cast.stage.attack(tamper=held(kept, PeerResponse))
-    calls = asyncio.gather(alice.fails("bob", bob), alice.fails("carol", carol))
-    await until(lambda: len(kept) == 2)
-    for one, two in (kept, kept[::-1]):
-        session = Answer.decode(two.answer or b"").session
-        cast.hub.post(other_answer(replace(one, from_=two.from_), session=session))
-    await calls
-    await alice.reports("identity_mismatch", about=bob.id)
-    await alice.reports("identity_mismatch", about=carol.id)
+    async with alice.trying("bob", bob), alice.trying("carol", carol):
+        await until(lambda: len(kept) == 2)
+        for one, two in (kept, kept[::-1]):
+            session = Answer.decode(two.answer or b"").session
+            cast.hub.post(other_answer(replace(one, from_=two.from_), session=session))
+        await alice.reports("identity_mismatch", about=bob.id)
+        await alice.reports("identity_mismatch", about=carol.id)
     await recovers(cast)
 
 
@@ -283,8 +282,8 @@ async def test_an_old_offer_again(cast: Cast) -> None:
     await cast.alice.calls("bob", cast.bob)
     await cast.alice.unlinked()
     cast.stage.attack(tamper=in_offers(lambda message: old))
-    await cast.alice.fails("bob", cast.bob)
-    await cast.bob.reports("identity_mismatch")
+    async with cast.alice.trying("bob", cast.bob):
+        await cast.bob.reports("identity_mismatch")
     await recovers(cast)
 
 
@@ -299,8 +298,8 @@ async def test_an_old_answer_again(cast: Cast) -> None:
     await alice.unlinked()
 
     cast.stage.attack(tamper=in_answers(lambda message: old))
-    await alice.fails("bob", bob)
-    await alice.reports("identity_mismatch", about=bob.id)
+    async with alice.trying("bob", bob):
+        await alice.reports("identity_mismatch", about=bob.id)
 
     def of_this_session(message: PeerResponse) -> PeerResponse:
         answer = Answer.decode(message.answer or b"")
@@ -315,8 +314,8 @@ async def test_an_old_answer_again(cast: Cast) -> None:
 async def test_an_answer_that_is_only_late_is_no_attack(cast: Cast) -> None:
     kept: list[PeerResponse] = []
     cast.stage.attack(tamper=held(kept, PeerResponse))
-    assert (await cast.alice.fails("bob", cast.bob, timeout=0.5)).code == "deadline"
-    await until(lambda: kept)
+    async with cast.alice.trying("bob", cast.bob):
+        await until(lambda: kept)
     cast.stage.relent()
     cast.hub.post(kept[0])
     await cast.alice.calls("bob", cast.bob)
@@ -432,7 +431,7 @@ async def test_a_contact_passes_one_off_as_another(cast: Cast) -> None:
         mock.patch.object(peer._dialler, "receive_response", passed_on.set_result),
     ):
         cast.stage.attack()
-        await alice.fails("carol", carol, timeout=5)
+        await alice.fails("carol", carol)
         await bob.reports("identity_mismatch")
         await alice.reports("identity_mismatch")
     assert passed_on.done() and not alice.links and not bob.links
@@ -461,7 +460,7 @@ async def test_the_server_in_between_with_connections_of_its_own(cast: Cast, dis
 
     own: dict[str, Any] = {"from_key": MALLORY.public} if disguise == "the server's own names" else {}
     cast.stage.attack(tamper=held(kept, PeerRequest))
-    call = asyncio.create_task(alice.fails("bob", bob, timeout=5))
+    call = asyncio.create_task(alice.fails("bob", bob))
     await until(lambda: kept)
     request = kept[0]
     offer = Offer.decode(request.offer)
@@ -490,7 +489,8 @@ async def test_the_server_takes_the_place_of_the_caller(cast: Cast) -> None:
     to_bob = RtcEngine().connection(IceConfig())
     offers: list[PeerRequest] = []
     cast.stage.attack(tamper=held(offers, PeerRequest))
-    await alice.fails("bob", bob, timeout=0.5)
+    async with alice.trying("bob", bob):
+        await until(lambda: offers)
     borrow_credentials(to_bob, Offer.decode(offers[0].offer).sdp)
     await to_bob.create_offer()
     answers: list[PeerResponse] = []
@@ -510,7 +510,7 @@ async def test_the_server_takes_the_place_of_the_callee(cast: Cast) -> None:
     to_alice = RtcEngine().connection(IceConfig())
     kept: list[PeerResponse] = []
     cast.stage.attack(tamper=held(kept, PeerResponse))
-    call = asyncio.create_task(alice.fails("bob", bob, timeout=5))
+    call = asyncio.create_task(alice.fails("bob", bob))
     await until(lambda: kept)
     answer = kept.pop()
     borrow_credentials(to_alice, Answer.decode(answer.answer or b"").sdp)

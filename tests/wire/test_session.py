@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bonevalue.errors import (
     BoneValueError,
@@ -320,6 +320,15 @@ def test_a_greeting_that_we_do_not_understand_gets_nothing(wrong: Struct) -> Non
     talk.connect()
     (ended,) = talk.tell(wrong)
     assert isinstance(ended, Ended) and isinstance(ended.error, RemoteProtocolError)
+    assert talk.sent() == []
+
+
+@pytest.mark.parametrize("lifetime", [-1, 31_536_001, 2**62])
+def test_a_server_cannot_let_tokens_live_as_long_as_it_likes(lifetime: int) -> None:
+    talk = Talk()
+    talk.connect()
+    (failed,) = talk.tell(structs.replace(hello(), token_lifetime=lifetime))
+    assert isinstance(failed, AttemptFailed) and isinstance(failed.error, RemoteProtocolError)
     assert talk.sent() == []
 
 
