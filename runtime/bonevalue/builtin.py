@@ -1,5 +1,5 @@
 """
-The platform's own modules, that every peer serves: ``bv.modules``, ``bv.links`` and ``bv.removals``.
+The platform's own modules, that every peer serves: ``bv.modules``, ``bv.links``, ``bv.stats`` and ``bv.removals``.
 
 All but ``bv.modules`` are for the peers of one's own account only.
 """
@@ -13,16 +13,17 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from bonevalue.errors import BadRequest, IdentityMismatch
-from bonevalue.host import PeerLink
 from bonevalue.module import Context
+from bonevalue.peer_link import PeerLink
 from bonevalue.serving import ServedModule
 from bonevalue.wire.keys import from_base64url, to_base64url
 from bonevalue.wire.signals import Binary, SignedBlob
 
-__all__ = ["LINKS", "MODULES", "REMOVALS", "Removal", "Removals", "builtin_modules", "removal_request"]
+__all__ = ["LINKS", "MODULES", "REMOVALS", "STATS", "Removal", "Removals", "builtin_modules", "removal_request"]
 
 MODULES = "bv.modules"
 LINKS = "bv.links"
+STATS = "bv.stats"
 REMOVALS = "bv.removals"
 _OWN_ACCOUNT = ("Us",)
 
@@ -44,6 +45,7 @@ def builtin_modules(
     served: Callable[[], Iterable[ServedModule]],
     links: Callable[[], Iterable[PeerLink]],
     removed: Callable[[SignedBlob], None],
+    stats: Callable[[], dict[str, Any]],
 ) -> list[ServedModule]:
     """
     Make them.
@@ -52,6 +54,7 @@ def builtin_modules(
         served: all modules of this peer.
         links: all links of this peer.
         removed: takes in a removal that another peer of this account knows of.
+        stats: what this peer has counted, and what it is at.
     """
 
     async def modules(request: Any, context: Context) -> list[dict[str, Any]]:
@@ -71,6 +74,10 @@ def builtin_modules(
         """The links of this peer: to whom, who dialled, state, path, round trip in seconds, calls under way."""
         return [_describe(link) for link in links()]
 
+    async def stats_of_peer(request: Any, context: Context) -> dict[str, Any]:
+        """What this peer has counted since it was made, and what it is at (docs/operations.md)."""
+        return stats()
+
     async def removals(request: Removals, context: Context) -> None:
         """Take in the ends of trust that the caller, a peer of the same account, knows of."""
         for removal in request.removals:
@@ -85,6 +92,7 @@ def builtin_modules(
     return [
         ServedModule(MODULES, modules),
         ServedModule(LINKS, links_of_peer, allow=_OWN_ACCOUNT),
+        ServedModule(STATS, stats_of_peer, allow=_OWN_ACCOUNT),
         ServedModule(REMOVALS, removals, allow=_OWN_ACCOUNT),
     ]
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from bonevalue.counters import Counters
 from bonevalue.errors import (
     BoneValueError,
     ConnectFailed,
@@ -31,16 +32,19 @@ from bonevalue.errors import (
     LinkLost,
     PeerOffline,
     ProtocolError,
+    RateLimited,
     Unavailable,
     error_of,
 )
-from bonevalue.host import PeerLink
 from bonevalue.link import Connection, IceConfig, Link, LinkEngine
 from bonevalue.logs import LogLimit
 from bonevalue.module import Caller
+from bonevalue.peer_link import PeerLink
+from bonevalue.penalties import Penalties
 from bonevalue.wire.calls import Proof
 from bonevalue.wire.introductions import IncomingOffer, Introductions, OutgoingOffer
 from bonevalue.wire.keys import fingerprint
+from bonevalue.wire.pacing import MAX_HINT
 from bonevalue.wire.refusals import plain
 from bonevalue.wire.signals import Binary, Failure, PeerCandidate, PeerRequest, PeerResponse
 
@@ -118,6 +122,8 @@ class Dialler:
         make_link: puts calls on an open channel.
         report: told of every refusal that concerns identity, for the log and the API.
         timeout: seconds in which a link must come about.
+        penalties: the accounts that are kept away.
+        counters: where attempts that fail and requests that are refused are counted.
     """
 
     def __init__(
@@ -130,6 +136,8 @@ class Dialler:
         make_link: MakeLink,
         report: Callable[[BoneValueError, str], None],
         timeout: float,
+        penalties: Penalties,
+        counters: Counters,
     ) -> None:
         self._engine = engine
         self._introductions = introductions
@@ -138,12 +146,14 @@ class Dialler:
         self._make_link = make_link
         self._report = report
         self._timeout = timeout
+        self._penalties = penalties
+        self._counters = counters
         self._dials: dict[bytes, _Dial] = {}
         self._given_up: OrderedDict[bytes, str] = OrderedDict()
         self._answering: dict[tuple[str, bytes], Connection] = {}
         #: The peers that we are answering just now.
         self._answers: dict[str, asyncio.Task[Any] | None] = {}
-        self._log_limit = LogLimit()
+        self._log_limit = LogLimit(counters)
 
     # -- dialling ------------------------------------------------------------------------------------------------------
 
@@ -158,8 +168,16 @@ class Dialler:
         Raises:
             LinkError: none came about; ``connect_failed`` names the phase.
             PeerOffline: the server knows no such peer, or it does not trust this account.
+            RateLimited: that peer keeps this account away for a while.
             Unavailable: the discovery server cannot be reached.
         """
+        try:
+            return await self._attempt(peer_id, name)
+        except BoneValueError as error:
+            self._counters.dials_failed[error.code] += 1
+            raise
+
+    async def _attempt(self, peer_id: str, name: str) -> PeerLink:
         phase = _Phase("gathering")
         connection = self._engine.connection(self._ice())
         try:
@@ -256,7 +274,13 @@ class Dialler:
             )
         except BoneValueError as error:
             self._note(error, sender)
-            self._refuse(sender, self._introductions.session_of(request), error)
+            self._turned_away(sender, self._introductions.session_of(request), error)
+            return
+        try:
+            self._penalties.check(incoming.key)  # before anything is done for it
+        except RateLimited as error:
+            self._counters.limited["penalty"] += 1
+            self._turned_away(sender, incoming.session, error)
             return
         task = asyncio.current_task()
         earlier = self._answers.get(sender)
@@ -277,11 +301,12 @@ class Dialler:
         try:
             places.reserve(sender, incoming.key)
         except BoneValueError as error:
-            self._refuse(sender, incoming.session, error)
+            self._turned_away(sender, incoming.session, error)
             return
         try:
             places.add(await self._answer(incoming, sender))
         except BoneValueError as error:
+            self._counters.offers_refused[error.code] += 1
             self._note(error, sender)
         finally:
             places.release(sender)
@@ -344,6 +369,10 @@ class Dialler:
         proved.result()
         return link
 
+    def _turned_away(self, sender: str, session: bytes | None, error: BoneValueError) -> None:
+        self._counters.offers_refused[error.code] += 1
+        self._refuse(sender, session, error)
+
     def _refuse(self, to: str, session: bytes | None, error: BoneValueError) -> None:
         if session is None or not to:
             return
@@ -376,8 +405,10 @@ class _Phase:
 def _refusal(failure: Failure, peer: str) -> BoneValueError:
     """The error for a refusal that came, unsigned, through the server: never one that accuses anybody."""
     code = plain(failure.code)[:64]
-    error = error_of(code, f"{peer} refused: {plain(failure.message) or code}")
-    if isinstance(error, (LinkError, PeerOffline, Unavailable)) and not isinstance(error, IdentityMismatch):
+    wait = None if failure.retry_after is None else min(max(failure.retry_after, 0.0), MAX_HINT)
+    error = error_of(code, f"{peer} refused: {plain(failure.message) or code}", retry_after=wait)
+    passed_on = (LinkError, PeerOffline, RateLimited, Unavailable)
+    if isinstance(error, passed_on) and not isinstance(error, IdentityMismatch):
         return error
     return ConnectFailed(error.message)
 

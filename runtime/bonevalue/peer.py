@@ -43,16 +43,19 @@ from bonevalue.errors import (
     PeerOffline,
     Unavailable,
 )
-from bonevalue.host import CallMoved, Host, PeerLink
+from bonevalue.host import Host
 from bonevalue.link import Connection, IceConfig, Link, LinkEngine, PathInfo
 from bonevalue.loader import load_peer_file
+from bonevalue.loop_lag import LoopLag
 from bonevalue.module import Caller, Module
+from bonevalue.peer_link import CallMoved, PeerLink
+from bonevalue.penalties import AT_FAULT, Penalties
 from bonevalue.pool import Pool
 from bonevalue.rtc import RtcEngine
 from bonevalue.serving import DEFAULT_CONCURRENCY, ServedModule
 from bonevalue.target import EVERYONE, OWN_ACCOUNT, Result, Target
 from bonevalue.trust import KnownContact, Trust
-from bonevalue.wire.calls import MAX_TIMEOUT, LinkSettings, Proof
+from bonevalue.wire.calls import LinkSettings, Proof
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.introductions import Introductions
 from bonevalue.wire.keys import AccountKeys, fingerprint_of, realm_of
@@ -74,6 +77,7 @@ from bonevalue.wire.session_events import (
     WentOffline,
     WentOnline,
 )
+from bonevalue.wire.session_states import State
 from bonevalue.wire.signals import (
     IceServer,
     PeerEntry,
@@ -187,14 +191,35 @@ class Peer:
         self._offline_told = False
         self._stopped: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
-        self._host = Host(LinkSettings(max_body=settings.rpc.max_body, heartbeat=settings.pool.heartbeat, agent=AGENT))
+        rpc = settings.rpc
+        self._host = Host(
+            LinkSettings(
+                max_body=rpc.max_body,
+                max_calls=rpc.max_calls,
+                max_timeout=rpc.max_timeout,
+                heartbeat=settings.pool.heartbeat,
+                agent=AGENT,
+            ),
+            memory=rpc.memory,
+            send_buffer=rpc.send_buffer,
+            stall_timeout=rpc.stall_timeout,
+            queue=rpc.queue,
+        )
+        #: What this peer has counted since it was made.
+        self.counters = self._host.counters
+        self._penalties = Penalties()
+        self._lag: LoopLag | None = None
         self._pool = Pool(
             self._dial,
             max_outgoing=settings.pool.max_outgoing,
             max_incoming=settings.pool.max_incoming,
             on_added=self._link_added,
+            check=self._check_penalty,
+            counters=self.counters,
         )
-        for module in builtin_modules(self._host.modules.values, self._pool.links, self._removed_elsewhere):
+        for module in builtin_modules(
+            self._host.modules.values, self._pool.links, self._removed_elsewhere, self._stats
+        ):
             self._host.modules.add(module)
         for module in modules:
             self._serve(module)
@@ -251,7 +276,10 @@ class Peer:
             make_link=self._make_link,
             report=self._report,
             timeout=self.settings.pool.connect_timeout,
+            penalties=self._penalties,
+            counters=self.counters,
         )
+        self._lag = LoopLag()
         await self._host.modules.start()
         if self._stopped is not None:
             raise Unavailable("the peer was stopped while it started")
@@ -284,6 +312,8 @@ class Peer:
         await asyncio.shield(self._stopped)
 
     async def _stop(self, drain: float) -> None:
+        if self._lag is not None:
+            self._lag.stop()
         if self._run is not None:
             await self._discovery.close()
             await self._pool.stop(drain)
@@ -320,6 +350,27 @@ class Peer:
         """Names of the modules that this peer serves, without the platform's own."""
         return sorted(name for name in self._host.modules if not name.startswith("bv."))
 
+    @property
+    def is_online(self) -> bool:
+        """Whether it is logged in to its discovery server."""
+        return self._run is not None and self._session.state is State.ONLINE
+
+    def gauges(self) -> dict[str, float]:
+        """What it is at just now, by the names of docs/operations.md."""
+        links = self._pool.links()
+        return {
+            "online": float(self.is_online),
+            "links": len(links),
+            "links_pending": self._pool.pending,
+            "calls": sum(link.active for link in links),
+            "handlers": len(self._host.running),
+            "send_buffer_bytes": sum(link.send_buffer for link in links),
+            "memory_bytes": self._host.memory.taken,
+            "memory_limit_bytes": self._host.memory.limit,
+            "accounts_kept_away": len(self._penalties),
+            "loop_lag_seconds": self._lag.worst if self._lag is not None else 0.0,
+        }
+
     def peers(self) -> list[PeerEntry]:
         """All online peers, this one not among them."""
         return [PeerEntry(name, peer_id) for peer_id, name in self._session.peers.items()]
@@ -348,6 +399,7 @@ class Peer:
         *,
         allow: Collection[str] = (EVERYONE,),
         concurrency: int = DEFAULT_CONCURRENCY,
+        rate: float | None = None,
     ) -> None:
         """
         Serve a function ``(request)`` or ``(request, context)``, or a :class:`~bonevalue.module.Module`.
@@ -359,7 +411,7 @@ class Peer:
             raise ConfigError(f"the name {name!r} begins with bv., which is kept for the platform's own modules")
         if self._run is not None and isinstance(source, Module):
             raise LocalProtocolError("a Module has a start of its own: add it before the peer is started")
-        self._serve(ServedModule(name, source, allow=allow, concurrency=concurrency))
+        self._serve(ServedModule(name, source, allow=allow, concurrency=concurrency, rate=rate))
 
     # -- trust ---------------------------------------------------------------------------------------------------------
 
@@ -412,7 +464,7 @@ class Peer:
     async def call_peer(self, peer: PeerEntry, module: str, request: Any, *, timeout: float, keep_alive: bool) -> Any:
         """Call a module of one peer; see :meth:`Target.call`."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(timeout, MAX_TIMEOUT)
+        deadline = loop.time() + min(timeout, self.settings.rpc.max_timeout)
         while True:
             link = await self._link(peer, deadline)
             with suppress(CallMoved):
@@ -477,6 +529,10 @@ class Peer:
 
     def _link_closed(self, link: PeerLink) -> None:
         self._pool.remove(link)
+        self.counters.links_closed[link.ended] += 1
+        if link.proved and link.ended in AT_FAULT:
+            seconds = self._penalties.punish(link.remote.key, link.ended)
+            logger.info("no new links with %s for %.0f s: %s", link.remote.name, seconds, link.ended)
         closing = asyncio.get_running_loop().create_task(link.connection.close())
         self._closings.add(closing)
         closing.add_done_callback(self._closings.discard)
@@ -504,7 +560,20 @@ class Peer:
         if key is not None:
             self._cut(key, "a former contact")
 
+    def _check_penalty(self, peer_id: str) -> None:
+        """Whether a link to that peer may be tried; raises ``RateLimited``."""
+        key = self._contacts.key_of(self._session.peers.get(peer_id, ""))
+        if key is not None:
+            self._penalties.check(key)
+
+    def _stats(self) -> dict[str, Any]:
+        return {"counters": self.counters.snapshot(), "gauges": self.gauges()}
+
     def _link_added(self, link: PeerLink) -> None:
+        if link.offerer:
+            self.counters.links_dialled += 1
+        else:
+            self.counters.links_accepted += 1
         if self._contacts.key_of(link.remote.name) != link.remote.key:
             link.close(NotTrusted(f"the trust with {link.remote.name} has ended"))  # since it proved itself
         self._pass_on(link)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from bonevalue.counters import Counters
 from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, Unavailable
-from bonevalue.host import PeerLink
+from bonevalue.peer_link import PeerLink
+from bonevalue.wire.pacing import Buckets, Pace
 
 __all__ = ["Pool"]
 
@@ -24,6 +27,8 @@ logger = logging.getLogger(__name__)
 MAX_UNPROVED = 16
 #: Those of them that one account may have, so that one cannot keep all others out.
 MAX_UNPROVED_PER_ACCOUNT = 8
+#: New links that the peers of one account may open.
+NEW_LINKS_PER_ACCOUNT = Pace(per_second=5.0, burst=64.0)
 #: Two links that came about within this time, each dialled by another side, came from dialling at once, in seconds.
 GLARE_WINDOW = 5.0
 
@@ -52,6 +57,8 @@ class Pool:
         max_outgoing: links and attempts of ours.
         max_incoming: links that others dialled.
         on_added: told of every link that has been proved.
+        check: raises if no link to that peer is to be tried now.
+        counters: where the limits that take effect are counted.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class Pool:
         max_outgoing: int,
         max_incoming: int,
         on_added: Callable[[PeerLink], None] | None = None,
+        check: Callable[[str], None] | None = None,
+        counters: Counters | None = None,
     ) -> None:
         #: Our own peer id, which settles what happens when both sides dial at once.
         self.own_id = "0"
@@ -68,6 +77,9 @@ class Pool:
         self._max_outgoing = max_outgoing
         self._max_incoming = max_incoming
         self._on_added = on_added
+        self._check = check
+        self._limited = (counters or Counters()).limited
+        self._new_links: Buckets[bytes] = Buckets(NEW_LINKS_PER_ACCOUNT, size=1024)
         self._links: dict[str, PeerLink] = {}
         self._all: set[PeerLink] = set()
         self._attempts: dict[str, _Attempt] = {}
@@ -87,6 +99,11 @@ class Pool:
     def links(self) -> list[PeerLink]:
         """Every link, those that are being drained too."""
         return list(self._all)
+
+    @property
+    def pending(self) -> int:
+        """How many links are being set up, by either side."""
+        return self._dialling + len(self._unproved)
 
     def is_dialling(self, peer_id: str) -> bool:
         """Whether an attempt of ours to reach that peer is under way, past the queue."""
@@ -109,6 +126,7 @@ class Pool:
 
         Raises:
             LinkError: none came about.
+            RateLimited: the account of that peer broke the rules of a link a moment ago.
             Unavailable: this peer is stopping.
         """
         while True:
@@ -144,15 +162,24 @@ class Pool:
         """
         if self._stopping:
             raise Unavailable("this peer is stopping")
-        incoming = sum(not link.offerer for link in self._all)
         if not self.is_dialling(peer_id) or any(other == peer_id for other, _ in self._unproved):
-            if incoming + len(self._unproved) >= self._max_incoming:
-                raise LinkLimit(f"this peer holds {self._max_incoming} links that others opened")
-            if len(self._unproved) >= MAX_UNPROVED:
-                raise LinkLimit(f"{MAX_UNPROVED} links to this peer are being set up")
-            if sum(other == key for _, other in self._unproved) >= MAX_UNPROVED_PER_ACCOUNT:
-                raise LinkLimit(f"{MAX_UNPROVED_PER_ACCOUNT} links of this account are being set up")
+            self._check_room(key)
         self._unproved.append((peer_id, key))
+
+    def _check_room(self, key: bytes) -> None:
+        incoming = sum(not link.offerer for link in self._all)
+        if incoming + len(self._unproved) >= self._max_incoming:
+            self._limited["max_incoming"] += 1
+            raise LinkLimit(f"this peer holds {self._max_incoming} links that others opened")
+        if len(self._unproved) >= MAX_UNPROVED:
+            self._limited["setting_up"] += 1
+            raise LinkLimit(f"{MAX_UNPROVED} links to this peer are being set up")
+        if sum(other == key for _, other in self._unproved) >= MAX_UNPROVED_PER_ACCOUNT:
+            self._limited["setting_up"] += 1
+            raise LinkLimit(f"{MAX_UNPROVED_PER_ACCOUNT} links of this account are being set up")
+        if wait := self._new_links.take(key, time.monotonic()):
+            self._limited["new_links"] += 1
+            raise LinkLimit("this account opens too many links in too short a time", retry_after=wait)
 
     def release(self, peer_id: str) -> None:
         """Give back a place of :meth:`reserve`."""
@@ -227,6 +254,8 @@ class Pool:
     def _begin(self, peer_id: str) -> _Attempt:
         if self._stopping:
             raise Unavailable("this peer is stopping")
+        if self._check is not None:
+            self._check(peer_id)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[PeerLink] = loop.create_future()
         task = loop.create_task(self._attempt(peer_id), name=f"dial {peer_id}")

@@ -1,33 +1,59 @@
-"""How a module, or a plain function, is served: its signature read once, its calls validated, bounded and run."""
+"""How a module, or a plain function, is served: who may call it, how often, how many at once, and how a call is run."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
-import threading
-import typing
-from collections.abc import Callable, Collection
-from contextlib import suppress
-from typing import Any
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection
+from typing import Any, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-
-from bonevalue.errors import BadRequest, BoneValueError, Busy, ConfigError, Denied, Unavailable
+from bonevalue.counters import Counters
+from bonevalue.errors import BadRequest, BoneValueError, Busy, ConfigError, Denied, RateLimited, Unavailable
 from bonevalue.module import Caller, Context, Module
+from bonevalue.signature import Signature
+from bonevalue.slots import FairSlots
+from bonevalue.threads import CallThread, GeneratorThread
 from bonevalue.wire import frames
+from bonevalue.wire.pacing import Buckets, Pace
 
-__all__ = ["DEFAULT_CONCURRENCY", "ModuleSet", "ServedModule"]
+__all__ = ["DEFAULT_CONCURRENCY", "Answer", "ModuleSet", "ServedModule"]
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONCURRENCY = 64
 #: Calls that wait for a module whose slots are all taken; more are answered ``busy``.
 MAX_WAITING = 1024
-#: Failing fields that a ``bad_request`` names.
-MAX_FIELDS_SHOWN = 8
+#: Items that a stream may hand over before the event loop has its turn, for generators that never wait for anything.
+MAX_ITEMS_A_TURN = 32
+
+
+class Answer(Protocol):
+    """Where the answer to one call goes: :meth:`reply`, or else :meth:`begin`, any number of items and :meth:`end`."""
+
+    #: Whether the caller takes a stream for an answer.
+    takes_stream: bool
+
+    def reply(self, body: bytes, raw: bool) -> None:
+        """The one response."""
+
+    def begin(self) -> None:
+        """The answer is a stream."""
+
+    def item(self, body: bytes, raw: bool) -> Awaitable[None] | None:
+        """
+        Hand over one item.
+
+        Returns:
+            what to await before the next one, while the caller reads slowly.
+
+        Raises:
+            TooLarge: the item is longer than one may be.
+        """
+
+    def end(self) -> None:
+        """The stream is complete."""
 
 
 class ServedModule:
@@ -39,6 +65,8 @@ class ServedModule:
         source: a :class:`~bonevalue.module.Module`, or a function ``(request)`` or ``(request, context)``.
         allow: aliases that may call it; ``*`` is everyone trusted.
         concurrency: calls that run at once.
+        rate: calls a second of each calling peer, with bursts of one second's worth (at least one call); None for any
+            number.
 
     Raises:
         ConfigError: it has no proper ``handle``, or an annotation that makes no sense.
@@ -51,25 +79,25 @@ class ServedModule:
         *,
         allow: Collection[str] = ("*",),
         concurrency: int = DEFAULT_CONCURRENCY,
+        rate: float | None = None,
     ) -> None:
         if not 0 < len(name.encode()) <= frames.MAX_MODULE_NAME:
             raise ConfigError(f"a module name has 1 to {frames.MAX_MODULE_NAME} bytes")
-        self.name = name
-        self.source = source
-        self.allow = frozenset(allow)
-        self._open_to_all = "*" in self.allow
+        if concurrency < 1 or (rate is not None and rate <= 0):
+            raise ConfigError(f"{name}: concurrency and rate must be positive")
         handle = getattr(source, "handle", None) if isinstance(source, Module) else source
         if not callable(handle):
             raise ConfigError(f"{type(source).__name__} has no method handle(self, request, context)")
-        if inspect.isasyncgenfunction(handle) or inspect.isgeneratorfunction(handle):
-            raise ConfigError(f"{name}: the handler is a generator; this version answers a call with one response")
+        self.name = name
+        self.source = source
+        self.allow = frozenset(allow)
+        #: Where it counts what its limits turn away or hold up.
+        self.counters = Counters()
+        self._open_to_all = "*" in self.allow
         self._handle: Callable[..., Any] = handle
-        self._takes_context = _takes_context(handle, name)
-        self._request, self._response = _annotations(handle, name)
-        #: Whether the handler is a plain function, and therefore runs in a thread.
-        self.blocking = not _is_async(handle)
-        self._slots = asyncio.Semaphore(concurrency)
-        self._waiting = 0
+        self._signature = Signature(handle, name)
+        self._slots: FairSlots[asyncio.Future[None]] = FairSlots(concurrency, most_waiting=MAX_WAITING)
+        self._rates: Buckets[str] | None = Buckets(Pace(rate, max(rate, 1.0))) if rate is not None else None
 
     @property
     def doc(self) -> str:
@@ -81,81 +109,156 @@ class ServedModule:
         return inspect.cleandoc(own) if own else ""
 
     @property
+    def streams(self) -> bool:
+        """Whether it answers with a stream, as far as the handler's signature tells."""
+        return self._signature.streams
+
+    @property
     def request_schema(self) -> dict[str, Any] | None:
         """JSON Schema of the request, None if it is not annotated."""
-        return _schema(self._request)
+        return self._signature.request_schema
 
     @property
     def response_schema(self) -> dict[str, Any] | None:
-        """JSON Schema of the response, None if it is not annotated."""
-        return _schema(self._response, mode="serialization")
+        """JSON Schema of the response, of one item if it is a stream; None if it is not annotated."""
+        return self._signature.response_schema
+
+    @property
+    def queue(self) -> int:
+        """How many calls may wait for a slot."""
+        return self._slots.most_waiting
+
+    @queue.setter
+    def queue(self, most: int) -> None:
+        self._slots.most_waiting = most
 
     def admits(self, caller: Caller) -> bool:
         """Whether that account may call it."""
         return self._open_to_all or caller.name in self.allow
 
-    async def run(self, body: bytes, raw: bool, context: Context) -> tuple[bytes, bool]:
+    async def run(self, body: bytes, raw: bool, context: Context, answer: Answer) -> None:
         """
         Run one call.
 
-        Returns:
-            the encoded response, and whether it is raw bytes.
+        Does not wait for anything but a free slot, the handler and a slow reader of its stream.
+
+        Args:
+            body: the request, ``raw`` tells whether it is bytes rather than JSON.
+            context: who calls, and until when.
+            answer: takes the response, or the items. Raising after items were handed over ends the stream there.
 
         Raises:
             Denied: the caller may not call this.
-            BadRequest: the request does not fit.
+            RateLimited: the caller calls too often.
+            BadRequest: the request does not fit, or the answer is a stream and the caller takes none.
             Busy: too many calls wait for this module already.
+            TooLarge: an item of the stream is too long.
             Exception: whatever the handler raises; TypeError or ValueError if its response cannot be encoded.
         """
-        if not self.admits(context.caller):
+        caller = context.caller
+        if not (self._open_to_all or caller.name in self.allow):
             raise Denied(f"{self.name} is not open to this account")
-        if self._waiting >= MAX_WAITING:
-            raise Busy(f"{MAX_WAITING} calls wait for {self.name} already")
-        self._waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self._waiting -= 1
-        thread: asyncio.Future[Any] | None = None
+        if self._rates is not None:
+            self._count(caller, self._rates)
+        signature = self._signature
+        if signature.streams and not answer.takes_stream:
+            raise self._takes_no_stream()
+        if not self._slots.take():
+            await self._turn(caller)
+        thread: CallThread | GeneratorThread | None = None
         try:
             # Decoded only now: what waits for a slot takes no more memory than its bytes.
-            request = self._decode(body, raw)
-            arguments = (request, context) if self._takes_context else (request,)
-            if not self.blocking:
-                return frames.encode_body(await self._handle(*arguments))
-            thread = _run_in_thread(self._handle, arguments)
-            # A thread cannot be cancelled: it keeps its slot until it returns, whatever becomes of the call.
-            thread.add_done_callback(lambda _: self._slots.release())
-            return frames.encode_body(await asyncio.shield(thread))
+            request = signature.request_of(body, raw)
+            arguments = (request, context) if signature.takes_context else (request,)
+            if signature.is_generator:
+                result = thread = GeneratorThread(self._handle, arguments)
+            elif signature.is_blocking:
+                thread = CallThread(self._handle, arguments)
+                result = await thread.result()
+            elif signature.is_async_generator:
+                result = self._handle(*arguments)
+            else:
+                result = await self._handle(*arguments)
+            if hasattr(result, "__aiter__"):
+                await self._stream(result, answer)
+            else:
+                answer.reply(*frames.encode_body(result))
         finally:
-            if thread is None:
-                self._slots.release()
+            if thread is None or thread.ended.done():
+                self._give_back()
+            else:
+                # A thread cannot be cancelled: it keeps its slot until it returns, whatever becomes of the call.
+                thread.ended.add_done_callback(lambda _: self._give_back())
 
-    def _decode(self, body: bytes, raw: bool) -> Any:
-        if self._request is None:
-            try:
-                return frames.decode_body(body, raw)
-            except ValueError as error:
-                raise BadRequest(f"the request is not JSON: {error}") from error
-        adapter, wants_bytes = self._request
-        if wants_bytes is not raw:
-            raise BadRequest(f"{self.name} takes {'bytes' if wants_bytes else 'JSON'}")
-        if raw:
-            return body
+    async def _stream(self, source: AsyncIterable[Any], answer: Answer) -> None:
+        items = aiter(source)
         try:
-            frames.check_json_depth(body)
-            return adapter.validate_json(body)
-        except ValidationError as error:
-            raise BadRequest(_fields(error)) from error
-        except ValueError as error:
-            raise BadRequest(f"the request is not JSON: {error}") from error
+            if not answer.takes_stream:
+                raise self._takes_no_stream()
+            answer.begin()
+            in_turn = 0
+            async for item in items:
+                slow = answer.item(*frames.encode_body(item))
+                in_turn += 1
+                if slow is not None:
+                    await slow
+                    in_turn = 0
+                elif in_turn == MAX_ITEMS_A_TURN:
+                    await asyncio.sleep(0)
+                    in_turn = 0
+            answer.end()
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _takes_no_stream(self) -> BadRequest:
+        return BadRequest(f"{self.name} answers with a stream: use stream()")
+
+    def _count(self, caller: Caller, rates: Buckets[str]) -> None:
+        wait = rates.take(caller.id, time.monotonic())
+        if wait:
+            self.counters.limited["rate"] += 1
+            raise RateLimited(f"{self.name} takes {rates.rate.per_second:g} calls a second of a peer", retry_after=wait)
+
+    async def _turn(self, caller: Caller) -> None:
+        """Wait for a slot."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        evicted = self._slots.wait(caller.id, turn)
+        if evicted is not turn:
+            self.counters.limited["concurrency"] += 1
+        if evicted is not None and not evicted.done():
+            self.counters.limited["queue"] += 1
+            evicted.set_exception(Busy(f"{self.queue} calls wait for {self.name} already"))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._slots.leave(caller.id, turn)
+            elif turn.exception() is None:  # it had got a slot in the same moment
+                self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        while (turn := self._slots.give_back()) is not None:
+            if not turn.done():  # else it was cancelled, and has not yet left
+                turn.set_result(None)
+                return
 
 
 class ModuleSet(dict[str, ServedModule]):
-    """The modules of one peer, by name, with their common life."""
+    """
+    The modules of one peer, by name, with their common life.
 
-    def __init__(self) -> None:
+    Args:
+        counters: where they count what their limits turn away or hold up.
+        queue: how many calls may wait for each of them.
+    """
+
+    def __init__(self, counters: Counters | None = None, *, queue: int = MAX_WAITING) -> None:
         super().__init__()
+        self._counters = counters or Counters()
+        self._queue = queue
         self._started: list[tuple[str, Module]] = []
         self._stopped = False
 
@@ -168,6 +271,8 @@ class ModuleSet(dict[str, ServedModule]):
         """
         if module.name in self:
             raise ConfigError(f"a second module named {module.name!r}")
+        module.counters = self._counters
+        module.queue = self._queue
         self[module.name] = module
 
     def listeners(self, event: str) -> list[Callable[..., Any]]:
@@ -206,93 +311,3 @@ class ModuleSet(dict[str, ServedModule]):
                 await source.stop()
             except Exception:
                 logger.exception("module %s failed to stop", name)
-
-
-_Annotation = tuple[TypeAdapter[Any], bool]
-
-
-def _is_async(handle: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(handle) or inspect.iscoroutinefunction(getattr(handle, "__call__", None))  # noqa: B004
-
-
-def _takes_context(handle: Callable[..., Any], name: str) -> bool:
-    try:
-        inspect.signature(handle).bind(None, None)
-    except TypeError:
-        try:
-            inspect.signature(handle).bind(None)
-        except TypeError as error:
-            raise ConfigError(f"{name}: the handler must take (request) or (request, context)") from error
-        return False
-    return True
-
-
-def _annotations(handle: Callable[..., Any], name: str) -> tuple[_Annotation | None, _Annotation | None]:
-    try:
-        # A class may hold the models of its own requests, beside `handle`.
-        around = vars(type(owner)) if (owner := getattr(handle, "__self__", None)) is not None else None
-        hints = typing.get_type_hints(handle, localns=dict(around) if around else None, include_extras=True)
-    except (NameError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{name}: an annotation of the handler cannot be resolved: {error}") from error
-    first = next(iter(inspect.signature(handle).parameters), "")
-    return _adapter(hints.get(first, Any), name), _adapter(hints.get("return", Any), name)
-
-
-def _adapter(annotation: Any, name: str) -> _Annotation | None:
-    if annotation is Any or annotation is object:
-        return None
-    try:
-        return TypeAdapter(annotation), annotation is bytes
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise ConfigError(f"{name}: {annotation!r} is not a type that a request or response can have") from error
-
-
-def _schema(
-    annotation: _Annotation | None, mode: typing.Literal["validation", "serialization"] = "validation"
-) -> dict[str, Any] | None:
-    if annotation is None:
-        return None
-    adapter, is_bytes = annotation
-    return {"type": "string", "format": "binary"} if is_bytes else adapter.json_schema(mode=mode)
-
-
-def _fields(error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    shown = [f"{'.'.join(map(str, problem['loc'])) or 'request'}: {problem['msg']}" for problem in problems]
-    more = len(shown) - MAX_FIELDS_SHOWN
-    return "; ".join(shown[:MAX_FIELDS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _run_in_thread(function: Callable[..., Any], arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
-    """
-    Run a function in a daemon thread of its own.
-
-    An executor would join its threads at exit, so that one handler that never returns would keep the process from
-    ending.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if not future.cancelled():
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-                future.exception()  # a call that was given up leaves nobody to look at it
-
-    def work() -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = context.run(function, *arguments)
-        except BaseException as caught:
-            # Neither may end the event loop: it would take the one for its own end, and the other for a coroutine's.
-            odd = isinstance(caught, StopIteration) or not isinstance(caught, Exception)
-            error = RuntimeError(f"the handler raised {type(caught).__name__}") if odd else caught
-        with suppress(RuntimeError):  # the loop has ended before the thread
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=work, name="bonevalue-handler", daemon=True).start()
-    return future

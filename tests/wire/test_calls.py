@@ -33,7 +33,7 @@ from bonevalue.wire.events import (
     LinkOpened,
     PongReceived,
 )
-from bonevalue.wire.frames import FrameType
+from bonevalue.wire.frames import FLAG_RAW, FrameType
 from tests.support.tables import MEBIBYTE, FakeProof, Pair, Side, joined
 
 SMALL = LinkSettings(max_body=100_000, max_calls=4, max_incomplete=150_000)
@@ -67,7 +67,7 @@ def test_nothing_is_sent_before_the_proof() -> None:
     [
         frames.encode_hold(True),
         frames.encode(FrameType.PING, 0, bytes(8)),
-        frames.encode_request(2, b"M", 1, 0, b"", False),
+        frames.encode_request(2, b"M", 1, 0, b""),
         frames.encode(FrameType.HELLO, 1, bytes(70)),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_proof_that_does_not_come_is_an_identity_mismatch_after_ten_seconds() 
 
 def test_another_version_and_a_second_hello_are_protocol_errors() -> None:
     pair = joined(opened=False)
-    limits = frames.HelloLimits(1, 1, 1)
+    limits = frames.HelloLimits(1, 1, 1, MEBIBYTE, MEBIBYTE)
     with pytest.raises(RemoteProtocolError, match="version 2"):
         hello = frames.encode_hello(bytes([2]) * 64, frames.HelloBody(2, limits))
         pair.ours.table.receive(hello, pair.now)
@@ -115,7 +115,7 @@ def test_bodies_of_any_size_go_both_ways(size: int, raw: bool) -> None:
         pair.exchange()
         received = callee.one(CallReceived)
         assert (received.module, received.body, received.raw) == ("M", request, raw)
-        callee.table.reply(received.call, request[::-1], raw, pair.now)
+        callee.table.reply(received, request[::-1], raw, pair.now)
         pair.exchange()
         answered = caller.one(CallAnswered)
         assert answered.call is made and (answered.body, answered.raw) == (request[::-1], raw)
@@ -160,7 +160,7 @@ def test_long_bodies_share_the_room_in_turn() -> None:
         frame.call for message in pair.ours.table.data_to_send(200_000, pair.now) for frame in frames.decode(message)
     ]
     assert {fragments.count(number) for number in (1, 3, 5)} <= {4, 5}
-    assert pair.ours.table.has_bodies
+    assert pair.ours.table.has_bulk
 
 
 def test_calls_cross_and_nest() -> None:
@@ -171,10 +171,10 @@ def test_calls_cross_and_nest() -> None:
     inner = call(pair, pair.theirs, b"inner")
     pair.exchange()
     second = pair.ours.one(CallReceived)
-    pair.ours.table.reply(second.call, b"2", False, pair.now)
+    pair.ours.table.reply(second, b"2", False, pair.now)
     pair.exchange()
     assert pair.theirs.one(CallAnswered).call is inner
-    pair.theirs.table.reply(first.call, b"1", False, pair.now)
+    pair.theirs.table.reply(first, b"1", False, pair.now)
     pair.exchange()
     assert pair.ours.one(CallAnswered).call is outer
 
@@ -184,7 +184,7 @@ def test_an_error_reaches_the_caller_with_code_text_and_call_id() -> None:
     call(pair, pair.ours)
     pair.exchange()
     error = Denied("not for you", call_id="abc", retry_after=2.5)
-    pair.theirs.table.fail(pair.theirs.one(CallReceived).call, error, pair.now)
+    pair.theirs.table.fail(pair.theirs.one(CallReceived), error, pair.now)
     pair.exchange()
     failed = pair.ours.one(CallFailed).error
     assert isinstance(failed, Denied)
@@ -198,7 +198,7 @@ def test_whatever_a_handler_raises_can_be_sent(error: BoneValueError) -> None:
     pair = joined()
     call(pair, pair.ours)
     pair.exchange()
-    pair.theirs.table.fail(pair.theirs.one(CallReceived).call, error, pair.now)
+    pair.theirs.table.fail(pair.theirs.one(CallReceived), error, pair.now)
     pair.exchange()
     failed = pair.ours.one(CallFailed).error
     assert failed.code in ("denied", "handler_failed") and failed.message.isprintable()
@@ -233,8 +233,8 @@ def test_a_deadline_ends_the_call_on_both_sides_and_late_answers_are_dropped() -
     assert received.deadline == pytest.approx(pair.now + 2)
     pair.advance(2.2)
     assert pair.ours.one(CallFailed).error.code == "deadline"
-    assert pair.theirs.one(CallCancelled).call == received.call
-    pair.theirs.table.reply(received.call, b"late", False, pair.now)
+    assert pair.theirs.one(CallCancelled).call is received
+    pair.theirs.table.reply(received, b"late", False, pair.now)
     pair.exchange()
     assert pair.ours.take(CallAnswered) == []
     assert pair.ours.table.active == pair.theirs.table.active == 0
@@ -252,7 +252,7 @@ def test_the_callee_enforces_the_deadline_by_itself() -> None:
 def test_a_call_lasts_ten_minutes_at_most() -> None:
     pair = joined()
     assert call(pair, pair.ours, timeout=10_000).deadline == pair.now + 600
-    pair.theirs.table.receive(frames.encode_request(1, b"M", 10_000, 0, b"", True), pair.now)
+    pair.theirs.table.receive(frames.encode_request(1, b"M", 10_000, 0, b"", FLAG_RAW), pair.now)
     assert pair.theirs.one(CallReceived).deadline == pair.now + 600
 
 
@@ -264,7 +264,7 @@ def test_cancel_reaches_the_other_side() -> None:
     pair.ours.table.cancel(made, pair.now)
     pair.exchange()
     cancelled = pair.theirs.one(CallCancelled)
-    assert (cancelled.call, cancelled.error.code) == (received.call, "cancelled")
+    assert cancelled.call is received and cancelled.error.code == "cancelled"
     pair.ours.table.cancel(made, pair.now)
     assert pair.exchange() == 0
 
@@ -310,7 +310,7 @@ def test_a_response_over_the_callers_limit_is_too_large() -> None:
     pair = joined(ours=SMALL)
     call(pair, pair.ours)
     pair.exchange()
-    pair.theirs.table.reply(pair.theirs.one(CallReceived).call, b"x" * 100_001, True, pair.now)
+    pair.theirs.table.reply(pair.theirs.one(CallReceived), b"x" * 100_001, True, pair.now)
     pair.exchange()
     assert isinstance(pair.ours.one(CallFailed).error, TooLarge)
 
@@ -318,7 +318,7 @@ def test_a_response_over_the_callers_limit_is_too_large() -> None:
 def test_declared_lengths_over_the_limit_are_refused_and_what_follows_is_dropped() -> None:
     pair = joined(theirs=SMALL)
     table = pair.theirs.table
-    table.receive(frames.encode_request(1, b"M", 30, 2**31, b"", True), pair.now)
+    table.receive(frames.encode_request(1, b"M", 30, 2**31, b"", FLAG_RAW), pair.now)
     table.receive(frames.encode(FrameType.BODY, 1, b"x" * 1000), pair.now)
     (message,) = table.data_to_send(0, pair.now)
     assert frames.decode_error(frames.decode(message)[0].payload).code == "too_large"
@@ -330,7 +330,7 @@ def test_unfinished_bodies_have_a_budget() -> None:
     pair = joined(theirs=SMALL)
     table = pair.theirs.table
     for number in (1, 3):
-        table.receive(frames.encode_request(number, b"M", 30, 100_000, b"", True), pair.now)
+        table.receive(frames.encode_request(number, b"M", 30, 100_000, b"", FLAG_RAW), pair.now)
         table.receive(frames.encode(FrameType.BODY, number, b"x"), pair.now)
     (message,) = table.data_to_send(0, pair.now)
     (frame,) = frames.decode(message)
@@ -345,7 +345,7 @@ def test_our_side_keeps_to_the_budget_so_that_nothing_of_ours_is_refused() -> No
     for _ in range(10):
         pair.exchange(room=20_000)
         # The other side holds a request until it has answered it.
-        pair.theirs.table.reply(pair.theirs.one(CallReceived).call, b"1", False, pair.now)
+        pair.theirs.table.reply(pair.theirs.one(CallReceived), b"1", False, pair.now)
     pair.exchange()
     assert len(pair.ours.take(CallAnswered)) == 10
 
@@ -353,11 +353,11 @@ def test_our_side_keeps_to_the_budget_so_that_nothing_of_ours_is_refused() -> No
 def test_long_answers_that_nobody_reads_count_as_calls_under_way() -> None:
     pair = joined(theirs=LinkSettings(max_calls=3))
     for number in (1, 3, 5):
-        pair.theirs.table.receive(frames.encode_request(number, b"M", 30, 0, b"", True), pair.now)
+        pair.theirs.table.receive(frames.encode_request(number, b"M", 30, 0, b"", FLAG_RAW), pair.now)
     for event in pair.theirs.take(CallReceived):
-        pair.theirs.table.reply(event.call, b"x" * MEBIBYTE, True, pair.now)
+        pair.theirs.table.reply(event, b"x" * MEBIBYTE, True, pair.now)
     assert pair.theirs.table.active == 3 and pair.theirs.table.backlog > 3 * MEBIBYTE
-    pair.theirs.table.receive(frames.encode_request(7, b"M", 30, 0, b"", True), pair.now)
+    pair.theirs.table.receive(frames.encode_request(7, b"M", 30, 0, b"", FLAG_RAW), pair.now)
     assert not pair.theirs.take(CallReceived)
     pair.theirs.table.handle_timer(pair.now + 31)
     assert pair.theirs.table.active == 0 and pair.theirs.table.backlog < 1000
@@ -373,7 +373,7 @@ def test_calls_over_the_other_sides_limit_wait_here() -> None:
     assert len(received) == 4
     for round_of in range(3):
         for event in received:
-            pair.theirs.table.reply(event.call, b"1", False, pair.now)
+            pair.theirs.table.reply(event, b"1", False, pair.now)
         pair.exchange()
         received = pair.theirs.take(CallReceived)
         assert len(received) == (4, 2, 0)[round_of]
@@ -383,7 +383,7 @@ def test_calls_over_the_other_sides_limit_wait_here() -> None:
 def test_calls_over_our_limit_are_answered_busy() -> None:
     pair = joined(theirs=SMALL)
     for number in range(1, 13, 2):
-        pair.theirs.table.receive(frames.encode_request(number, b"M", 30, 0, b"", True), pair.now)
+        pair.theirs.table.receive(frames.encode_request(number, b"M", 30, 0, b"", FLAG_RAW), pair.now)
     assert len(pair.theirs.take(CallReceived)) == 4
     sent = [frame for message in pair.theirs.table.data_to_send(0, pair.now) for frame in frames.decode(message)]
     assert [frame.call for frame in sent if frame.type is FrameType.ERROR] == [9, 11]
@@ -391,27 +391,27 @@ def test_calls_over_our_limit_are_answered_busy() -> None:
 
 # -- what breaks the rules ---------------------------------------------------------------------------------------------
 
-REQUEST = frames.encode_request(1, b"M", 30, 5, b"", False)
+REQUEST = frames.encode_request(1, b"M", 30, 5, b"")
 
 
 @pytest.mark.parametrize(
     "messages",
     [
-        [frames.encode_request(2, b"M", 30, 0, b"", False)],
+        [frames.encode_request(2, b"M", 30, 0, b"")],
         [REQUEST, REQUEST],
-        [frames.encode_request(3, b"M", 30, 0, b"", False), REQUEST],
+        [frames.encode_request(3, b"M", 30, 0, b""), REQUEST],
         [frames.encode(FrameType.BODY, 1, b"x")],
         [REQUEST, frames.encode(FrameType.BODY, 1, b"")],
         [REQUEST, frames.encode(FrameType.BODY, 1, b"123456")],
-        [frames.encode_response(1, 0, b"", False)],
-        [frames.encode_response(2, 0, b"", False)],
+        [frames.encode_response(1, 0, b"")],
+        [frames.encode_response(2, 0, b"")],
         [frames.encode(FrameType.CANCEL, 1)],
         [frames.encode(FrameType.CANCEL, 2)],
         [frames.encode(FrameType.PONG, 0, bytes(8))],
         [frames.encode(FrameType.PING, 0, b"x")],
         [frames.encode(FrameType.PING, 7, bytes(8))],
         [frames.encode(FrameType.HOLD, 0, b"\x01", flags=4)],
-        [frames.encode(FrameType.REQUEST, 1, REQUEST[8:], flags=2)],
+        [frames.encode(FrameType.REQUEST, 1, REQUEST[8:], flags=8)],
         [frames.encode_goaway(0, "x"), frames.encode_goaway(0, "x")],
         [frames.encode_error(4, frames.ErrorBody("busy"))],
     ],
@@ -426,9 +426,9 @@ def test_breaking_the_rules_is_a_protocol_error(messages: list[bytes]) -> None:
 def test_two_responses_to_one_call_are_a_protocol_error() -> None:
     pair = joined()
     call(pair, pair.ours)
-    pair.ours.table.receive(frames.encode_response(1, 10, b"", False), pair.now)
+    pair.ours.table.receive(frames.encode_response(1, 10, b""), pair.now)
     with pytest.raises(RemoteProtocolError, match="second response"):
-        pair.ours.table.receive(frames.encode_response(1, 10, b"", False), pair.now)
+        pair.ours.table.receive(frames.encode_response(1, 10, b""), pair.now)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60), max_size=5), st.booleans())
@@ -460,7 +460,7 @@ def test_well_formed_frames_in_any_order_are_taken_or_refused(messages: list[byt
         for message in messages:
             pair.theirs.table.receive(message, pair.now)
             for event in pair.theirs.take(CallReceived):
-                pair.theirs.table.reply(event.call, b"1", False, pair.now)
+                pair.theirs.table.reply(event, b"1", False, pair.now)
             pair.theirs.table.data_to_send(MEBIBYTE, pair.now)
     pair.theirs.table.close()
     assert pair.theirs.table.active == 0
@@ -518,7 +518,7 @@ def test_the_dialler_holds_at_first_and_a_link_is_quiet_when_nobody_does() -> No
     pair.exchange()
     assert pair.theirs.one(HoldChanged).holding is False
     assert not pair.theirs.table.quiet and not pair.ours.table.quiet
-    pair.theirs.table.reply(pair.theirs.one(CallReceived).call, b"1", False, pair.now)
+    pair.theirs.table.reply(pair.theirs.one(CallReceived), b"1", False, pair.now)
     pair.exchange()
     assert pair.ours.one(CallAnswered).call is made
     assert pair.theirs.table.quiet and pair.ours.table.quiet
@@ -533,7 +533,7 @@ def test_goaway_finishes_what_was_accepted_and_returns_what_was_not() -> None:
     pair.exchange()
     assert pair.ours.one(CallReturned).call is late
     assert not pair.ours.table.accepting
-    pair.theirs.table.reply(pair.theirs.one(CallReceived).call, b"1", False, pair.now)
+    pair.theirs.table.reply(pair.theirs.one(CallReceived), b"1", False, pair.now)
     assert pair.theirs.take(Drained) == []
     pair.exchange()
     assert pair.ours.one(CallAnswered).call is accepted
@@ -552,14 +552,14 @@ def test_a_drained_link_whose_end_is_not_acknowledged_ends_all_the_same() -> Non
 
 
 def test_a_link_that_runs_out_of_call_ids_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bonevalue.wire.calls.LAST_CALL_ID", 4)
+    monkeypatch.setattr("bonevalue.wire.calls_made.LAST_CALL_ID", 4)
     pair = joined()
     call(pair, pair.ours)
     last = call(pair, pair.ours)
     assert not pair.ours.table.accepting
     pair.exchange()
     for event in pair.theirs.take(CallReceived):
-        pair.theirs.table.reply(event.call, b"1", False, pair.now)
+        pair.theirs.table.reply(event, b"1", False, pair.now)
     pair.exchange()
     assert pair.ours.take(CallAnswered)[-1].call is last
 
@@ -568,7 +568,7 @@ def test_a_link_is_drained_only_when_the_last_body_has_arrived() -> None:
     pair = joined()
     call(pair, pair.ours)
     pair.exchange()
-    pair.theirs.table.reply(pair.theirs.one(CallReceived).call, b"x" * MEBIBYTE, True, pair.now)
+    pair.theirs.table.reply(pair.theirs.one(CallReceived), b"x" * MEBIBYTE, True, pair.now)
     pair.theirs.table.goaway("idle", pair.now)
     pair.exchange(room=16_000)
     assert len(pair.ours.one(CallAnswered).body) == MEBIBYTE
@@ -583,7 +583,7 @@ def test_calls_that_wait_come_back_when_this_side_drains() -> None:
     pair.ours.table.goaway("idle", pair.now)
     assert len(pair.ours.take(CallReturned)) == 2
     for event in pair.theirs.take(CallReceived):
-        pair.theirs.table.reply(event.call, b"1", False, pair.now)
+        pair.theirs.table.reply(event, b"1", False, pair.now)
     pair.exchange()
     assert len(pair.ours.take(CallAnswered)) == 4
 
@@ -597,7 +597,7 @@ def test_closing_fails_our_calls_and_cancels_theirs() -> None:
     pair.ours.table.close()
     failed: BoneValueError = pair.ours.one(CallFailed).error
     assert failed.code == "link_lost" and made is not None
-    assert pair.ours.one(CallCancelled).call == 2
+    assert pair.ours.one(CallCancelled).call.call == 2
     assert pair.ours.table.state is LinkState.CLOSED and pair.ours.table.timer() is None
     pair.ours.table.receive(b"whatever", pair.now)
     assert pair.ours.table.data_to_send(1, pair.now) == []
@@ -617,15 +617,15 @@ def test_every_call_ends_exactly_once(chance: random.Random) -> None:
     pair = joined(limits, limits)
     sides = (pair.ours, pair.theirs)
     made: dict[int, list[Any]] = {0: [], 1: []}
-    open_calls: dict[int, list[int]] = {0: [], 1: []}
+    open_calls: dict[int, list[CallReceived]] = {0: [], 1: []}
     ended: dict[int, list[Any]] = {0: [], 1: []}
     cancelled: dict[int, set[Any]] = {0: set(), 1: set()}
 
     def collect() -> None:
         for index, side in enumerate(sides):
-            open_calls[index] += [event.call for event in side.take(CallReceived)]
+            open_calls[index] += side.take(CallReceived)
             gone = {event.call for event in side.take(CallCancelled)}
-            open_calls[index] = [number for number in open_calls[index] if number not in gone]
+            open_calls[index] = [each for each in open_calls[index] if each not in gone]
             ended[index] += [event.call for event in side.take(CallAnswered)]
             ended[index] += [event.call for event in side.take(CallFailed)]
             ended[index] += [event.call for event in side.take(CallReturned)]
@@ -643,8 +643,8 @@ def test_every_call_ends_exactly_once(chance: random.Random) -> None:
                     side.table.cancel(unlucky, pair.now)
                     cancelled[index].add(unlucky)
             case 3 if open_calls[index]:
-                number = open_calls[index].pop(chance.randrange(len(open_calls[index])))
-                side.table.reply(number, b"y" * chance.choice([1, 5000, 60_000]), True, pair.now)
+                answered = open_calls[index].pop(chance.randrange(len(open_calls[index])))
+                side.table.reply(answered, b"y" * chance.choice([1, 5000, 60_000]), True, pair.now)
             case 4:
                 pair.advance(chance.choice([0.1, 1, 10]))
             case _:

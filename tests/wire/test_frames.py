@@ -56,6 +56,8 @@ def decode_payload(frame: frames.Frame) -> Any:
         FrameType.REQUEST: frames.decode_request,
         FrameType.RESPONSE: frames.decode_response,
         FrameType.ERROR: frames.decode_error,
+        FrameType.ITEM: frames.decode_item,
+        FrameType.CREDIT: frames.decode_credit,
     }
     decode = decoders.get(frame.type, bytes)
     return decode(frame.payload)
@@ -119,9 +121,14 @@ def encode_vector(vector: dict[str, Any]) -> bytes:
             return frames.encode_hold(values["holding"])
         case FrameType.REQUEST:
             module, first = values["module"].encode(), bytes.fromhex(values["first"])
-            return frames.encode_request(call, module, values["ms"] / 1000, values["length"], first, values["raw"])
+            return frames.encode_request(call, module, values["ms"] / 1000, values["length"], first, values["flags"])
         case FrameType.RESPONSE:
-            return frames.encode_response(call, values["length"], bytes.fromhex(values["first"]), values["raw"])
+            return frames.encode_response(call, values["length"], bytes.fromhex(values["first"]), values["flags"])
+        case FrameType.ITEM:
+            first = bytes.fromhex(values["first"])
+            return frames.item_head(call, values["length"], len(first), values["flags"]) + first
+        case FrameType.CREDIT:
+            return frames.encode_credit(call, values["credit"])
         case FrameType.ERROR:
             return frames.encode_error(call, ErrorBody(values["code"], values["message"], values.get("callId")))
         case kind:

@@ -1,13 +1,14 @@
-"""Delays between attempts, and the token bucket."""
+"""Delays between attempts, and token buckets."""
 
 from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonevalue.wire.pacing import FIRST_RETRY, LONGEST_RETRY, MAX_HINT, Backoff, Pace
+from bonevalue.wire.pacing import FIRST_RETRY, LONGEST_RETRY, MAX_HINT, Backoff, Bucket, Buckets, Pace
 
 chances = st.floats(0, 1, exclude_max=True)
 
@@ -42,23 +43,74 @@ def test_a_hint_is_honoured_and_bounded(chance: float, hint: float) -> None:
     assert backoff.next(hint) >= bounded
 
 
-def test_a_burst_then_the_rate() -> None:
-    pace = Pace(rate=10, burst=5)
-    assert pace.moment() == 0.0
-    assert [pace.take(100.0) for _ in range(6)] == [True] * 5 + [False]
-    assert math.isclose(pace.moment(), 100.1)
+def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
+    bucket = Bucket(Pace(1 / 6, 3), 0.0)
+    assert [bucket.take(0.0) for _ in range(4)] == [0, 0, 0, pytest.approx(6)]
+    assert bucket.take(5.9) == pytest.approx(0.1)
+    assert bucket.take(6.0) == 0
+    assert bucket.take(6.0) == pytest.approx(6)
+    assert [bucket.take(1e9) for _ in range(4)] == [0, 0, 0, pytest.approx(6)]
+
+
+def test_a_bucket_names_the_moment_at_which_it_can_be_asked_again() -> None:
+    bucket = Bucket(Pace(10, 5))
+    assert bucket.moment() == 0.0
+    assert [not bucket.take(100.0) for _ in range(6)] == [True] * 5 + [False]
+    assert math.isclose(bucket.moment(), 100.1)
     taken, now = 0, 100.0
     while now < 110.0:
-        now = pace.moment()
-        assert pace.take(now)
+        now = bucket.moment()
+        assert bucket.take(now) == 0
         taken += 1
     assert 99 <= taken <= 101
 
 
-@given(st.lists(st.floats(0, 10), max_size=200))
-def test_never_more_than_burst_and_rate_allow(pauses: list[float]) -> None:
-    pace, now, taken = Pace(rate=3, burst=7), 0.0, 0
-    for pause in pauses:
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 3)), max_size=60))
+def test_no_schedule_gets_more_than_burst_and_rate_allow(steps: list[tuple[float, float]]) -> None:
+    rate = Pace(0.5, 4)
+    bucket, now, taken = Bucket(rate), 0.0, 0.0
+    for pause, cost in steps:
         now += pause
-        taken += pace.take(now)
-    assert taken <= 7 + 3 * now + 1e-3
+        if not bucket.take(now, cost):
+            taken += cost
+        assert taken <= rate.burst + now * rate.per_second + 1e-5
+
+
+def test_time_that_runs_backwards_fills_nothing() -> None:
+    bucket = Bucket(Pace(1, 1), 100.0)
+    assert bucket.take(100.0) == 0
+    assert bucket.take(50.0) > 0
+
+
+def test_a_refused_take_takes_nothing_and_a_take_can_be_given_back() -> None:
+    buckets: Buckets[str] = Buckets(Pace(0.1, 1))
+    assert buckets.take("a", 0.0) == 0
+    assert buckets.wait("a", 1.0) == buckets.take("a", 1.0) == pytest.approx(9)
+    assert buckets.take("b", 1.0) == buckets.wait("c", 1.0) == 0
+    buckets.give_back("a")
+    assert buckets.take("a", 1.0) == 0
+    buckets.forget("a")
+    assert buckets.take("a", 1.0) == 0
+    for _ in range(3):
+        buckets.give_back("a")  # never more than the burst
+    assert [buckets.take("a", 1.0) for _ in range(2)] == [0, pytest.approx(10)]
+
+
+def test_memory_is_bounded_and_the_idlest_is_forgotten() -> None:
+    buckets: Buckets[int] = Buckets(Pace(1e-6, 1), size=3)
+    for key in (1, 2, 3, 1, 4):
+        buckets.take(key, 0.0)
+    assert len(buckets) == 3
+    assert buckets.wait(2, 0.0) == 0
+    assert all(buckets.wait(key, 0.0) for key in (1, 3, 4))
+
+
+def test_keys_that_went_away_are_forgotten_when_others_come() -> None:
+    buckets: Buckets[int] = Buckets(Pace(2, 4))
+    for key in range(100):
+        buckets.take(key, 0.0)
+    buckets.take(100, 0.4)
+    assert len(buckets) == 101
+    buckets.take(101, 0.5)  # what was taken at 0 has come back
+    assert len(buckets) == 2
+    assert [buckets.take(100, 0.5) for _ in range(4)] == [0, 0, 0, pytest.approx(0.4)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 from bonevalue.errors import RemoteProtocolError
+from bonevalue.wire.memory import MemoryShare
 
 __all__ = ["BodyBudget", "IncomingBody"]
 
@@ -27,10 +30,14 @@ class BodyBudget:
 
     Args:
         limit: bytes, all bodies together.
+        share: from which they are taken, too.
+        limited: counts by name how often a limit took effect.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, share: MemoryShare, limited: MutableMapping[str, int]) -> None:
         self._limit = limit
+        self._share = share
+        self._limited = limited
         self._taken = 0
 
     def add(self, body: IncomingBody, data: memoryview) -> bool:
@@ -47,6 +54,10 @@ class BodyBudget:
             raise RemoteProtocolError("a body is longer than was declared")
         if data and body.received < body.length and not body.counted:
             if self._taken + body.length > self._limit:
+                self._limited["incomplete"] += 1
+                return False
+            if not self._share.take(body.length):
+                self._limited["memory"] += 1
                 return False
             self._taken += body.length
             body.counted = True
@@ -57,4 +68,5 @@ class BodyBudget:
         """The body is complete, or no longer wanted."""
         if body.counted:
             self._taken -= body.length
+            self._share.give(body.length)
             body.counted = False

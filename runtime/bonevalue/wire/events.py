@@ -8,8 +8,10 @@ from msgspec import Struct
 
 from bonevalue.errors import BoneValueError
 from bonevalue.wire.bodies import IncomingBody
+from bonevalue.wire.streams import IncomingItems, OutgoingItems
 
 __all__ = [
+    "AnswerBegun",
     "CallAnswered",
     "CallCancelled",
     "CallFailed",
@@ -18,7 +20,7 @@ __all__ = [
     "Drained",
     "Event",
     "HoldChanged",
-    "IncomingCall",
+    "ItemsArrived",
     "LinkOpened",
     "OutgoingCall",
     "PongReceived",
@@ -28,30 +30,60 @@ __all__ = [
 class OutgoingCall:
     """A call of ours. ``context`` is the caller's to use."""
 
-    __slots__ = ("answer", "body", "context", "deadline", "id", "module", "raw")
+    __slots__ = ("answer", "body", "context", "deadline", "flags", "id", "items", "module", "received")
 
-    def __init__(self, module: bytes, body: bytes, raw: bool, deadline: float, context: Any) -> None:
+    def __init__(self, module: bytes, body: bytes, flags: int, deadline: float, context: Any) -> None:
         self.id = 0
         self.module = module
         self.body = body
-        self.raw = raw
+        self.flags = flags
         self.deadline = deadline
         self.context = context
+        #: The response, while it comes in.
         self.answer: IncomingBody | None = None
+        #: Our items, if the request is a stream.
+        self.items: OutgoingItems | None = None
+        #: The items of the answer, once it has begun, if it is a stream.
+        self.received: IncomingItems | None = None
 
 
-class IncomingCall:
-    """A call of the other side; ``delivered`` once its body is complete and it was reported."""
+class CallReceived:
+    """
+    A call of the other side; reported once its whole body is there, to be ended by ``reply``, ``fail`` or ``end``.
 
-    __slots__ = ("body", "deadline", "delivered", "id", "module", "replied")
+    Attributes:
+        call: its id on this link.
+        body: the encoded request.
+        raw: the body is bytes rather than JSON.
+        deadline: when it ends, in seconds of the clock that the table is given.
+        takes_stream: the answer may be a stream.
+        items: what the caller sends after its request, None if it sends nothing.
+        context: whoever serves the call may use it.
+    """
 
-    def __init__(self, number: int, module: str, deadline: float, body: IncomingBody) -> None:
-        self.id = number
+    __slots__ = (
+        "answer", "body", "call", "context", "deadline", "delivered", "incoming", "items", "module", "moved", "raw",
+        "replied", "takes_stream",
+    )  # fmt: skip
+
+    def __init__(self, call: int, module: str, deadline: float, raw: bool, takes_stream: bool) -> None:
+        self.call = call
         self.module = module
         self.deadline = deadline
-        self.body = body
+        self.body = b""
+        self.raw = raw
+        self.takes_stream = takes_stream
+        self.items: IncomingItems | None = None
+        self.context: Any = None
+        #: The body, while it comes in over several frames.
+        self.incoming: IncomingBody | None = None
+        #: It was reported.
         self.delivered = False
+        #: The answer is given, and on its way.
         self.replied = False
+        #: Our items, if the answer is a stream, and how far they were when that was last looked at.
+        self.answer: OutgoingItems | None = None
+        self.moved = 0
 
 
 class LinkOpened(Struct, frozen=True):
@@ -61,20 +93,10 @@ class LinkOpened(Struct, frozen=True):
     features: list[str]
 
 
-class CallReceived(Struct, frozen=True):
-    """A call with its whole body; to be ended by ``reply`` or ``fail``."""
-
-    call: int
-    module: str
-    body: bytes
-    raw: bool
-    deadline: float
-
-
 class CallCancelled(Struct, frozen=True):
     """The other side, or its deadline, ended a received call; nothing can be replied any more."""
 
-    call: int
+    call: CallReceived
     error: BoneValueError
 
 
@@ -86,8 +108,20 @@ class CallAnswered(Struct, frozen=True):
     raw: bool
 
 
+class AnswerBegun(Struct, frozen=True):
+    """The answer to one of our calls is a stream: ``call.received``."""
+
+    call: OutgoingCall
+
+
+class ItemsArrived(Struct, frozen=True):
+    """A stream of the other side that had no items has some, or has ended."""
+
+    items: IncomingItems
+
+
 class CallFailed(Struct, frozen=True):
-    """One of our calls failed."""
+    """One of our calls failed; a stream of the answer breaks off after the items that have come."""
 
     call: OutgoingCall
     error: BoneValueError
@@ -121,6 +155,8 @@ Event = (
     | CallReceived
     | CallCancelled
     | CallAnswered
+    | AnswerBegun
+    | ItemsArrived
     | CallFailed
     | CallReturned
     | HoldChanged

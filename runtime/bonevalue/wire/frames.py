@@ -13,8 +13,7 @@ payload::
 are given by the side that made the offer, even ones by the side that answered it, each counting up.
 
 Types below 0x80 must be understood: an unknown one is a protocol error. Types from 0x80 on are for extensions and are
-skipped by whoever does not know them. 0x20 to 0x2f are kept for streams and their credits, which both sides must
-have named among the features of their ``hello``.
+skipped by whoever does not know them.
 """
 
 from __future__ import annotations
@@ -31,7 +30,11 @@ from bonevalue.errors import RemoteProtocolError
 
 __all__ = [
     "FLAG_RAW",
+    "FLAG_STREAM",
+    "FLAG_TAKES_STREAM",
     "HEADER_SIZE",
+    "MAX_CREDIT",
+    "MAX_ITEM",
     "MAX_MODULE_NAME",
     "MAX_PAYLOAD",
     "MAX_RECEIVED_MESSAGE",
@@ -48,21 +51,27 @@ __all__ = [
     "check_json_depth",
     "decode",
     "decode_body",
+    "decode_credit",
     "decode_error",
     "decode_goaway",
     "decode_hello",
     "decode_hello_body",
     "decode_hold",
+    "decode_item",
     "decode_request",
     "decode_response",
     "encode",
     "encode_body",
+    "encode_credit",
     "encode_error",
     "encode_goaway",
     "encode_hello",
     "encode_hold",
     "encode_request",
     "encode_response",
+    "header",
+    "item_head",
+    "split",
 ]
 
 #: Version of this protocol; another one in the other side's ``hello`` ends the link.
@@ -84,15 +93,28 @@ MAX_MODULE_NAME = 200
 #: Deepest nesting of a JSON body.
 MAX_JSON_DEPTH = 64
 
-#: The body is raw bytes; without it, JSON.
+#: Longest item of a stream.
+MAX_ITEM = 524_288
+#: Most credit that a stream or a link may have.
+MAX_CREDIT = 2**31 - 1
+#: Least credit that a stream or a link begins with.
+MIN_CREDIT = 2**20
+
+#: The body or item is raw bytes; without it, JSON.
 FLAG_RAW = 0x01
+#: In a request: items follow it. In a response: it is a stream of items.
+FLAG_STREAM = 0x02
+#: In a request: the caller takes a stream for an answer.
+FLAG_TAKES_STREAM = 0x04
 
 _S = TypeVar("_S")
 
 _HEADER = struct.Struct("!BBHI")
 _REQUEST = struct.Struct("!IIB")
-_RESPONSE = struct.Struct("!I")
-_GOAWAY = struct.Struct("!I")
+_NUMBER = struct.Struct("!I")
+# Headers and the fixed part of their payload in one go: requests and responses decide how many calls go in a second.
+_REQUEST_FRAME = struct.Struct("!BBHIIIB")
+_NUMBER_FRAME = struct.Struct("!BBHII")
 
 
 class FrameType(IntEnum):
@@ -108,9 +130,17 @@ class FrameType(IntEnum):
     BODY = 0x12  # further bytes of the sender's body of that call
     ERROR = 0x13  # JSON of ErrorBody; ends the call
     CANCEL = 0x14  # nothing; the caller no longer wants the answer
+    ITEM = 0x20  # u32 item length, first bytes of the item
+    PART = 0x21  # further bytes of the sender's item
+    END = 0x22  # nothing; the sender's stream is complete
+    CREDIT = 0x23  # u32 bytes that the receiver of a stream, or of the link, takes in addition
 
 
 _TYPES: dict[int, FrameType] = {kind.value: kind for kind in FrameType}
+# A plain number is packed twice as fast as a member of the enumeration.
+_REQUEST_TYPE, _RESPONSE_TYPE, _ITEM_TYPE, _CREDIT_TYPE = map(
+    int, (FrameType.REQUEST, FrameType.RESPONSE, FrameType.ITEM, FrameType.CREDIT)
+)
 _EXTENSIONS = 0x80
 
 
@@ -129,6 +159,8 @@ class HelloLimits(Struct, frozen=True, omit_defaults=True):
     body: Annotated[int, Meta(ge=0, le=2**31)]
     calls: Annotated[int, Meta(ge=1, le=2**20)]
     incomplete: Annotated[int, Meta(ge=0, le=2**31)]
+    stream: Annotated[int, Meta(ge=MIN_CREDIT, le=MAX_CREDIT)]
+    link: Annotated[int, Meta(ge=MIN_CREDIT, le=MAX_CREDIT)]
 
 
 class HelloBody(Struct, frozen=True, omit_defaults=True):
@@ -166,9 +198,14 @@ def encode(kind: FrameType, call: int = 0, payload: bytes = b"", flags: int = 0)
     return _HEADER.pack(kind, flags, len(payload), call) + payload
 
 
-def decode(message: bytes) -> list[Frame]:
+def header(kind: FrameType, call: int, length: int) -> bytes:
+    """What stands before a payload of that length."""
+    return _HEADER.pack(kind, 0, length, call)
+
+
+def split(message: bytes) -> list[tuple[int, int, int, memoryview]]:
     """
-    All frames of a message; those of unknown extension types are left out.
+    The frames of a message as (type, flags, call, payload); those of unknown extension types are left out.
 
     Raises:
         RemoteProtocolError: the message is empty or too long, a frame does not end with it, or a type is unknown.
@@ -177,22 +214,31 @@ def decode(message: bytes) -> list[Frame]:
     if not size or size > MAX_RECEIVED_MESSAGE:
         raise RemoteProtocolError(f"a message has 1 to {MAX_RECEIVED_MESSAGE} bytes, not {size}")
     view = memoryview(message)
-    frames = []
+    found = []
     position = 0
     while position < size:
         start = position + HEADER_SIZE
         if start > size:
             raise RemoteProtocolError("a message ends inside a frame header")
-        number, flags, length, call = _HEADER.unpack_from(view, position)
+        kind, flags, length, call = _HEADER.unpack_from(message, position)
         position = start + length
         if position > size:
             raise RemoteProtocolError("a message ends inside a frame")
-        kind = _TYPES.get(number)
-        if kind is not None:
-            frames.append(Frame(kind, flags, call, view[start:position]))
-        elif number < _EXTENSIONS:
-            raise RemoteProtocolError(f"unknown frame type 0x{number:02x}")
-    return frames
+        if kind in _TYPES:
+            found.append((kind, flags, call, view[start:position]))
+        elif kind < _EXTENSIONS:
+            raise RemoteProtocolError(f"unknown frame type 0x{kind:02x}")
+    return found
+
+
+def decode(message: bytes) -> list[Frame]:
+    """
+    The same as :class:`Frame` objects, for whoever is not in a hurry.
+
+    Raises:
+        RemoteProtocolError: as :func:`split`.
+    """
+    return [Frame(_TYPES[kind], flags, call, payload) for kind, flags, call, payload in split(message)]
 
 
 # -- payloads ----------------------------------------------------------------------------------------------------------
@@ -225,14 +271,14 @@ def decode_hello_body(data: bytes) -> HelloBody:
 
 def encode_goaway(last: int, reason: str) -> bytes:
     """No call after ``last`` is accepted; those under way are finished."""
-    return encode(FrameType.GOAWAY, 0, _GOAWAY.pack(last) + reason.encode())
+    return encode(FrameType.GOAWAY, 0, _NUMBER.pack(last) + reason.encode())
 
 
 def decode_goaway(payload: memoryview) -> tuple[int, str]:
     """The last call accepted, and why the link ends."""
-    if not _GOAWAY.size <= len(payload) <= _GOAWAY.size + 64:
+    if not _NUMBER.size <= len(payload) <= _NUMBER.size + 64:
         raise RemoteProtocolError("goaway has the wrong length")
-    return _GOAWAY.unpack_from(payload)[0], _text(payload[_GOAWAY.size :])
+    return _NUMBER.unpack_from(payload)[0], _text(payload[_NUMBER.size :])
 
 
 def encode_hold(holding: bool) -> bytes:
@@ -247,7 +293,7 @@ def decode_hold(payload: memoryview) -> bool:
     return payload[0] == 1
 
 
-def encode_request(call: int, module: bytes, time_left: float, length: int, first: bytes, raw: bool) -> bytes:
+def encode_request(call: int, module: bytes, time_left: float, length: int, first: bytes, flags: int = 0) -> bytes:
     """
     The frame that opens a call.
 
@@ -255,10 +301,12 @@ def encode_request(call: int, module: bytes, time_left: float, length: int, firs
         module: name of the module, in UTF-8, at most 200 bytes.
         time_left: seconds until the deadline.
         length: length of the whole body; what ``first`` does not hold follows in ``BODY`` frames.
-        raw: the body is bytes rather than JSON.
+        flags: ``FLAG_RAW``, ``FLAG_STREAM``, ``FLAG_TAKES_STREAM``.
     """
-    head = _REQUEST.pack(max(0, min(int(time_left * 1000), 0xFFFFFFFF)), length, len(module))
-    return encode(FrameType.REQUEST, call, b"".join((head, module, first)), FLAG_RAW if raw else 0)
+    milliseconds = max(0, min(int(time_left * 1000), 0xFFFFFFFF))
+    size = _REQUEST.size + len(module) + len(first)
+    head = _REQUEST_FRAME.pack(_REQUEST_TYPE, flags, size, call, milliseconds, length, len(module))
+    return head + module + first
 
 
 def decode_request(payload: memoryview) -> RequestHead:
@@ -274,19 +322,19 @@ def decode_request(payload: memoryview) -> RequestHead:
     return RequestHead(_text(payload[_REQUEST.size : first]), milliseconds / 1000, length, payload[first:])
 
 
-def encode_response(call: int, length: int, first: bytes, raw: bool) -> bytes:
-    """The frame that begins an answer."""
-    return encode(FrameType.RESPONSE, call, _RESPONSE.pack(length) + first, FLAG_RAW if raw else 0)
+def encode_response(call: int, length: int, first: bytes, flags: int = 0) -> bytes:
+    """The frame that begins an answer; ``flags`` are ``FLAG_RAW`` or ``FLAG_STREAM``."""
+    return _NUMBER_FRAME.pack(_RESPONSE_TYPE, flags, _NUMBER.size + len(first), call, length) + first
 
 
 def decode_response(payload: memoryview) -> tuple[int, memoryview]:
     """Length of the answer's body, and its first bytes."""
-    if len(payload) < _RESPONSE.size:
+    if len(payload) < _NUMBER.size:
         raise RemoteProtocolError("response is too short")
-    length: int = _RESPONSE.unpack_from(payload)[0]
-    if len(payload) - _RESPONSE.size > length:
+    length: int = _NUMBER.unpack_from(payload)[0]
+    if len(payload) - _NUMBER.size > length:
         raise RemoteProtocolError("response holds more than the length it declares")
-    return length, payload[_RESPONSE.size :]
+    return length, payload[_NUMBER.size :]
 
 
 def encode_error(call: int, body: ErrorBody) -> bytes:
@@ -297,6 +345,38 @@ def encode_error(call: int, body: ErrorBody) -> bytes:
 def decode_error(payload: memoryview) -> ErrorBody:
     """What the callee says of the failure."""
     return _decode_struct(payload, ErrorBody)
+
+
+def item_head(call: int, length: int, first: int, flags: int) -> bytes:
+    """What stands before the ``first`` bytes, of ``length``, of an item; the rest follows in ``PART`` frames."""
+    return _NUMBER_FRAME.pack(_ITEM_TYPE, flags, _NUMBER.size + first, call, length)
+
+
+def decode_item(payload: memoryview) -> tuple[int, memoryview]:
+    """Length of the item, and its first bytes."""
+    if len(payload) < _NUMBER.size:
+        raise RemoteProtocolError("item is too short")
+    length: int = _NUMBER.unpack_from(payload)[0]
+    if length > MAX_ITEM:
+        raise RemoteProtocolError(f"an item has at most {MAX_ITEM} bytes, not {length}")
+    if len(payload) - _NUMBER.size > length:
+        raise RemoteProtocolError("item holds more than the length it declares")
+    return length, payload[_NUMBER.size :]
+
+
+def encode_credit(call: int, credit: int) -> bytes:
+    """So many bytes more may be sent: in the other side's stream of that call, or on the link (call 0)."""
+    return _NUMBER_FRAME.pack(_CREDIT_TYPE, 0, _NUMBER.size, call, credit)
+
+
+def decode_credit(payload: memoryview) -> int:
+    """The bytes by which a credit grows."""
+    if len(payload) != _NUMBER.size:
+        raise RemoteProtocolError("credit has the wrong length")
+    credit: int = _NUMBER.unpack(payload)[0]
+    if not credit:
+        raise RemoteProtocolError("a credit of nothing")
+    return credit
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------

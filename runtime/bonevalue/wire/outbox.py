@@ -1,8 +1,9 @@
 """
 What one side of a link has to send, in the order in which it goes out.
 
-Small frames go first, all of them. The bodies that are too long for one frame share what room is left, a fragment
-each in turn, so that they never hold up a small call by more than what is already in flight.
+Small frames go first, all of them. The bodies that are too long for one frame, and the streams, share what room is
+left: each in its turn fills what is left of one message. So they never hold up a small call by more than what is already
+in flight.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from collections import OrderedDict
 
 from bonevalue.wire import frames
 from bonevalue.wire.frames import FrameType
+from bonevalue.wire.streams import OutgoingItems, added
 
 __all__ = ["Outbox"]
+
+#: Room under which nothing is begun in a message: a fragment so short would be mostly header.
+LEAST_SPACE = 256
 
 
 class _Body:
@@ -26,36 +31,42 @@ class _Body:
         self.data = memoryview(data)
         self.position = 0
 
-    @property
-    def left(self) -> int:
-        return len(self.data) - self.position
-
 
 class Outbox:
-    """Frames and bodies to be sent; :meth:`messages` packs them."""
+    """Frames, bodies and streams to be sent; :meth:`messages` packs them."""
 
     def __init__(self) -> None:
         #: Bytes of bodies that the other side holds unfinished at most; set from its ``hello``.
         self.budget = 0
-        #: Bytes of frames that wait, long bodies not counted.
+        #: What the other side takes of all streams together; set from its ``hello``, and by its credits.
+        self.link_credit = 0
+        #: Bytes of frames that wait, long bodies and streams not counted.
         self.waiting = 0
         #: Bytes of bodies that wait or are on their way out, each whole until its last fragment has left.
         self.held = 0
+        #: Bytes of items that wait, all streams together.
+        self.queued = 0
         self._urgent: list[bytes] = []
-        self._moving: OrderedDict[int, _Body] = OrderedDict()
-        self._waiting: OrderedDict[int, _Body] = OrderedDict()
+        #: Bodies for which the other side has no memory yet.
+        self._unadmitted: OrderedDict[int, _Body] = OrderedDict()
+        #: Whose turn it is, by call: bodies and streams that can move.
+        self._moving: OrderedDict[int, _Body | OutgoingItems] = OrderedDict()
+        self._streams: dict[int, OutgoingItems] = {}
+        #: Streams that wait for the credit of the link.
+        self._short_of_credit: dict[int, OutgoingItems] = {}
         self._finished: list[int] = []
+        self._moved: list[OutgoingItems] = []
         #: Requests that have left whole: the other side holds them until their calls end.
         self._there: dict[int, int] = {}
         self._committed = 0
 
     def __bool__(self) -> bool:
-        return bool(self._urgent or self._moving or self._waiting)
+        return bool(self._urgent or self.has_bulk)
 
     @property
-    def has_bodies(self) -> bool:
-        """Whether a body waits for room."""
-        return bool(self._moving or self._waiting)
+    def has_bulk(self) -> bool:
+        """Whether a body or a stream waits for room."""
+        return bool(self._moving or self._unadmitted)
 
     def push(self, frame: bytes) -> None:
         """Send a frame as soon as there is a turn."""
@@ -64,80 +75,134 @@ class Outbox:
 
     def push_body(self, call: int, data: bytes, *, is_request: bool) -> None:
         """Send a body in fragments, after the frame that announced it."""
-        self._waiting[call] = _Body(call, data, is_request)
+        self._unadmitted[call] = _Body(call, data, is_request)
         self.held += len(data)
 
+    def open(self, stream: OutgoingItems) -> None:
+        """Send a stream, after the frame that announced it and the body of its request."""
+        self._streams[stream.call] = stream
+
+    def push_item(self, stream: OutgoingItems, body: bytes, raw: bool) -> None:
+        """Send one more item of a stream; without effect on one that has been discarded."""
+        if not stream.ended:
+            stream.push(body, raw)
+            self.queued += len(body)
+            self.stir(stream)
+
+    def stir(self, stream: OutgoingItems) -> None:
+        """A stream has something to send, or has got credit."""
+        call = stream.call
+        if self._streams.get(call) is stream and call not in self._moving and call not in self._unadmitted:
+            self._moving[call] = stream
+
+    def grant(self, credit: int) -> None:
+        """
+        The other side takes so many bytes more, all streams together.
+
+        Raises:
+            RemoteProtocolError: more than any credit may be.
+        """
+        self.link_credit = added(self.link_credit, credit)
+        for stream in self._short_of_credit.values():
+            self.stir(stream)
+        self._short_of_credit.clear()
+
     def finished(self) -> list[int]:
-        """Take out the calls whose responses have left whole."""
+        """Take out the calls of the other side whose responses, bodies or streams, have left whole."""
         finished, self._finished = self._finished, []
         return finished
 
+    def moved(self) -> list[OutgoingItems]:
+        """Take out the streams of which something has left."""
+        moved, self._moved = self._moved, []
+        return moved
+
     def discard(self, call: int) -> None:
-        """The call has ended: send no more of its body."""
-        self._committed -= self._there.pop(call, 0)
-        if (body := self._waiting.pop(call, None)) is None and (body := self._moving.pop(call, None)) is not None:
-            self._committed -= len(body.data)
-        if body is not None:
+        """The call has ended: send no more of its body and its stream."""
+        if self._there:
+            self._committed -= self._there.pop(call, 0)
+        if self._streams and (stream := self._streams.pop(call, None)) is not None:
+            self.queued -= stream.queued
+            stream.clear()
+            self._short_of_credit.pop(call, None)
+        if self._unadmitted and (body := self._unadmitted.pop(call, None)) is not None:
             self.held -= len(body.data)
+        if self._moving and isinstance(moving := self._moving.pop(call, None), _Body):
+            self._committed -= len(moving.data)
+            self.held -= len(moving.data)
 
     def clear(self) -> None:
         """Forget everything."""
         self.waiting = 0
-        self._urgent.clear()
-        self._moving.clear()
-        self._waiting.clear()
-        self._there.clear()
-        self._committed = self.held = 0
+        for stream in self._streams.values():
+            stream.clear()
+        for what in (self._urgent, self._moving, self._unadmitted, self._there, self._streams, self._short_of_credit):
+            what.clear()
+        self._committed = self.held = self.queued = 0
 
     def messages(self, room: int) -> list[bytes]:
         """
         Take out what may be sent now, packed into as few messages as it fits.
 
         Args:
-            room: how many bytes of bodies may be added to what is in flight; small frames go whatever it is.
+            room: bytes of bodies and streams that may be added to what is in flight; small frames go whatever it is.
         """
         packed: list[bytes] = []
-        message: list[bytes] = []
+        message: list[bytes | memoryview] = []
         size = 0
-        for frame in self._urgent:
-            if size + len(frame) > frames.MAX_SENT_MESSAGE:
-                packed.append(b"".join(message))
-                message, size = [], 0
-            message.append(frame)
-            size += len(frame)
+        if self.waiting <= frames.MAX_SENT_MESSAGE:
+            message, size = list(self._urgent), self.waiting
+        else:
+            for frame in self._urgent:
+                if size + len(frame) > frames.MAX_SENT_MESSAGE:
+                    packed.append(b"".join(message))
+                    message, size = [], 0
+                message.append(frame)
+                size += len(frame)
         self._urgent.clear()
         self.waiting = 0
-        while room > 0 and self._admit():
-            space = frames.MAX_SENT_MESSAGE - size - frames.HEADER_SIZE
-            if space <= 0:
+        while room > 0 and (self._moving or self._unadmitted):
+            if frames.MAX_SENT_MESSAGE - size < LEAST_SPACE:
                 packed.append(b"".join(message))
                 message, size = [], 0
-                continue
-            frame = self._fragment(space)
-            message.append(frame)
-            size += len(frame)
-            room -= len(frame)
+            used = self._turn(frames.MAX_SENT_MESSAGE - size, message)
+            if used is None:
+                break
+            if not used:  # what comes next does not fit
+                packed.append(b"".join(message))
+                message, size = [], 0
+            size += used
+            room -= used
         if message:
             packed.append(b"".join(message))
         return packed
 
-    def _admit(self) -> bool:
-        """Start every body for which the other side has memory; tell whether one can move."""
-        while self._waiting:
-            call, body = next(iter(self._waiting.items()))
+    def _turn(self, space: int, message: list[bytes | memoryview]) -> int | None:
+        """Let the next one fill the space; gives the bytes used, 0 if it needs more space, None if nothing can move."""
+        self._admit()
+        while self._moving:
+            call, source = self._moving.popitem(last=False)
+            move = self._move_body if isinstance(source, _Body) else self._move_stream
+            used = move(source, space, message)  # type: ignore[arg-type]
+            if used or call in self._moving:
+                return used
+        return None
+
+    def _admit(self) -> None:
+        """Start every body for which the other side has memory."""
+        while self._unadmitted:
+            call, body = next(iter(self._unadmitted.items()))
             length = len(body.data)
             if self._committed and self._committed + length > self.budget:
                 break
-            self._moving[call] = self._waiting.pop(call)
+            self._moving[call] = self._unadmitted.pop(call)
             self._committed += length
-        return bool(self._moving)
 
-    def _fragment(self, space: int) -> bytes:
-        _, body = self._moving.popitem(last=False)
-        end = body.position + min(space, body.left)
-        frame = frames.encode(FrameType.BODY, body.call, bytes(body.data[body.position : end]))
-        body.position = end
-        if body.left:
+    def _move_body(self, body: _Body, space: int, message: list[bytes | memoryview]) -> int:
+        start = body.position
+        body.position = end = min(start + space - frames.HEADER_SIZE, len(body.data))
+        message += (frames.header(FrameType.BODY, body.call, end - start), body.data[start:end])
+        if end < len(body.data):
             self._moving[body.call] = body
         else:
             self.held -= len(body.data)
@@ -146,4 +211,26 @@ class Outbox:
             else:
                 self._committed -= len(body.data)
                 self._finished.append(body.call)
-        return frame
+            if (stream := self._streams.get(body.call)) is not None:
+                self.stir(stream)  # it had to wait for the body
+        return frames.HEADER_SIZE + end - start
+
+    def _move_stream(self, stream: OutgoingItems, space: int, message: list[bytes | memoryview]) -> int:
+        used = 0
+        queued = stream.queued
+        while stream.may_move(self.link_credit):
+            if space - used < max(LEAST_SPACE, stream.end_size):
+                self._moving[stream.call] = stream
+                break
+            size, cost = stream.move(space - used, message)
+            self.link_credit -= cost
+            used += size
+        self.queued -= queued - stream.queued
+        if used:
+            self._moved.append(stream)
+        if stream.finished:
+            del self._streams[stream.call]
+            self._finished.append(stream.call)
+        elif stream.waits and stream.call not in self._moving:
+            self._short_of_credit[stream.call] = stream
+        return used

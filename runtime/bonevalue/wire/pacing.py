@@ -1,10 +1,17 @@
-"""When to come back to a server, and how fast to talk to it."""
+"""
+How often: when to come back to a server, and token buckets, for what we send as for what we take from others.
+
+A bucket holds ``burst`` and fills with ``per_second``; taking from an empty one is refused with the seconds until it
+holds enough. Time is an argument (monotonic seconds).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["FIRST_RETRY", "LONGEST_RETRY", "MAX_HINT", "Backoff", "Pace"]
+__all__ = ["FIRST_RETRY", "LONGEST_RETRY", "MAX_HINT", "Backoff", "Bucket", "Buckets", "Pace", "Rate"]
 
 #: The first retry comes at a random moment within this many seconds.
 FIRST_RETRY = 2.0
@@ -15,8 +22,10 @@ MAX_HINT = 3600.0
 
 _FACTOR = 1.6
 _SPREAD = 0.5
-#: So that a bucket asked at the moment that it named is never short of a message by a rounding error.
+#: So that a bucket that filled in many small steps, or is asked at the moment that it named, is not short by a hair.
 _ROUNDING = 1e-6
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Backoff:
@@ -55,29 +64,112 @@ class Backoff:
         return max(delay, min(max(hint, 0.0), MAX_HINT) + FIRST_RETRY * chance)
 
 
-class Pace:
-    """
-    A token bucket: `burst` messages at once, `rate` a second in the long run.
+class Rate(Protocol):
+    """So many a second in the long run, and so many at once after a quiet time."""
 
-    It keeps us under the limit at which a server first refuses a client's messages and then closes its socket.
-    """
+    @property
+    def per_second(self) -> float:
+        """How fast a bucket fills."""
+        ...
 
-    def __init__(self, *, rate: float, burst: int) -> None:
+    @property
+    def burst(self) -> float:
+        """What a bucket holds."""
+        ...
+
+
+class Pace(NamedTuple):
+    """A :class:`Rate` that is just these two numbers."""
+
+    per_second: float
+    burst: float
+
+
+class Bucket:
+    """One token bucket, full at first."""
+
+    __slots__ = ("_at", "_level", "_rate")
+
+    def __init__(self, rate: Rate, now: float = 0.0) -> None:
         self._rate = rate
-        self._burst = burst
-        self._level = float(burst)
-        self._at: float | None = None
-
-    def take(self, now: float) -> bool:
-        """Whether one more message may go now; if so, it is counted."""
-        if self._at is not None:
-            self._level = min(self._level + (now - self._at) * self._rate, float(self._burst))
+        self._level = float(rate.burst)
         self._at = now
-        if self._level < 1 - _ROUNDING:
-            return False
-        self._level -= 1
-        return True
+
+    def is_full(self, now: float) -> bool:
+        """Whether it holds all it can: it is then like a new one."""
+        return self._level + (now - self._at) * self._rate.per_second >= self._rate.burst
+
+    def wait(self, now: float, cost: float = 1.0) -> float:
+        """Seconds until ``cost`` could be taken: 0.0 for now."""
+        rate = self._rate
+        self._level = min(rate.burst, self._level + max(0.0, now - self._at) * rate.per_second)
+        self._at = now
+        missing = cost - self._level
+        return missing / rate.per_second if missing > _ROUNDING else 0.0
+
+    def take(self, now: float, cost: float = 1.0) -> float:
+        """Take ``cost`` and give 0.0, or take nothing and give the seconds until it is there."""
+        wait = self.wait(now, cost)
+        if not wait:
+            self._level -= cost
+        return wait
+
+    def give_back(self, cost: float = 1.0) -> None:
+        """Undo a :meth:`take`."""
+        self._level = min(self._rate.burst, self._level + cost)
 
     def moment(self) -> float:
-        """When the next message may go, as of the last :meth:`take`."""
-        return 0.0 if self._at is None else self._at + max(0.0, 1 - self._level) / self._rate
+        """When one may be taken, as of the last look."""
+        return self._at + self.wait(self._at)
+
+
+class Buckets(Generic[Key]):
+    """
+    A bucket for each key of one rate. A key that was left alone until its bucket is full again is forgotten: there is
+    nothing left to know of it.
+
+    Args:
+        rate: of every bucket.
+        size: how many keys are remembered. One more forgets the key that was longest not asked for, which then starts
+            full; as a bucket that was left alone fills by itself, little is lost by that.
+    """
+
+    def __init__(self, rate: Rate, *, size: int = 65_536) -> None:
+        self.rate = rate
+        self._size = size
+        #: In the order of use.
+        self._buckets: OrderedDict[Key, Bucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, key: Key, now: float, cost: float = 1.0) -> float:
+        """Take from the bucket of ``key``; 0.0 if that went well, else the seconds to wait."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            self._make_room(now)
+            bucket = self._buckets[key] = Bucket(self.rate, now)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket.take(now, cost)
+
+    def wait(self, key: Key, now: float, cost: float = 1.0) -> float:
+        """What :meth:`take` would give, with nothing taken."""
+        bucket = self._buckets.get(key)
+        return bucket.wait(now, cost) if bucket is not None else 0.0
+
+    def give_back(self, key: Key, cost: float = 1.0) -> None:
+        """Undo a :meth:`take`."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.give_back(cost)
+
+    def forget(self, key: Key) -> None:
+        """Let the key start anew."""
+        self._buckets.pop(key, None)
+
+    def _make_room(self, now: float) -> None:
+        while self._buckets:
+            if len(self._buckets) < self._size and not next(iter(self._buckets.values())).is_full(now):
+                return
+            self._buckets.popitem(last=False)

@@ -42,7 +42,7 @@ from bonevalue.errors import (
 from bonevalue.wire.blobs import LoginBlob
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.keys import AccountKeys
-from bonevalue.wire.pacing import Backoff, Pace
+from bonevalue.wire.pacing import Backoff, Bucket, Pace
 from bonevalue.wire.refusals import check_greeting, failure_error, parting_of, plain
 from bonevalue.wire.roster import Roster, Snapshot
 from bonevalue.wire.session_events import (
@@ -123,7 +123,7 @@ class _Connection:
     outbox: deque[str] = field(default_factory=deque)
     #: Pins for the server to keep; whatever else we have to send goes first.
     pins: deque[str] = field(default_factory=deque)
-    pace: Pace = field(default_factory=lambda: Pace(rate=SEND_RATE, burst=SEND_BURST))
+    pace: Bucket = field(default_factory=lambda: Bucket(Pace(SEND_RATE, SEND_BURST)))
     goodbye: Goodbye | None = None
     #: Why the login failed, if only the close code can tell whether to come back.
     failure: BoneValueError | None = None
@@ -335,7 +335,7 @@ class Session:
         """What to send now; :meth:`send_timer` tells when there will be more."""
         connection = self._connection
         messages: list[str] = []
-        while (queue := connection.outbox or connection.pins) and connection.pace.take(now):
+        while (queue := connection.outbox or connection.pins) and not connection.pace.take(now):
             messages.append(queue.popleft())
         return messages
 
