@@ -18,6 +18,7 @@ from bonevalue.config import FolderEntry, ModuleEntry, PeerSettings
 from bonevalue.errors import ConfigError
 from bonevalue.module import Module
 from bonevalue.serving import ServedModule
+from bonevalue.settings_fields import starting_from
 from bonevalue.settings_file import Loaded
 
 __all__ = ["FaultSink", "load_modules", "load_peer_file", "modules_of"]
@@ -43,13 +44,14 @@ def load_modules(
         sys.path.insert(0, str(folder))
     builder = _Builder(folder, fault)
     folders = []
-    for key, entry in entries:
-        if isinstance(entry, ModuleEntry):
-            builder.add_class(key, entry)
-        else:
-            folders.append((key, entry))
-    for key, entry in folders:  # last, so that they know what is listed
-        builder.add_folder(key, entry)
+    with starting_from(folder):  # paths in the modules' own settings, too
+        for key, entry in entries:
+            if isinstance(entry, ModuleEntry):
+                builder.add_class(key, entry)
+            else:
+                folders.append((key, entry))
+        for key, entry in folders:  # last, so that they know what is listed
+            builder.add_folder(key, entry)
     return builder.served
 
 
@@ -109,7 +111,7 @@ class _Builder:
                 continue
             for name, found in list(vars(module).items()):
                 own = _is_module_class(found) and found.__module__ == module.__name__
-                if own and not name.startswith("_") and found not in self._listed:
+                if own and found.drop_in and not name.startswith("_") and found not in self._listed:
                     self._build(key, found, None)
 
     def _build(self, key: Key, found: type[Module], entry: ModuleEntry | None) -> None:
@@ -126,7 +128,7 @@ class _Builder:
                 served = ServedModule(name, found({}))
             else:
                 instance = found(dict(entry.config))
-                served = ServedModule(name, instance, allow=entry.allow, concurrency=entry.concurrency)
+                served = ServedModule(name, instance, allow=entry.allow, concurrency=entry.concurrency, rate=entry.rate)
             self.served.append(served)
         except ValidationError as error:
             self._fault((*key, "config"), error)

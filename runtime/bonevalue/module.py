@@ -81,7 +81,7 @@ class Context(Struct, frozen=True, eq=False):
         """A logger whose lines name module, caller and call."""
         log = self._log
         if log is None:
-            extra = {"module": self.module, "caller": self.caller.name, "peer": self.caller.id, "call_id": self.call_id}
+            extra = {"caller": self.caller.name, "peer": self.caller.id, "call_id": self.call_id}
             log = logging.LoggerAdapter(logging.getLogger(f"module.{self.module}"), extra)
             force_setattr(self, "_log", log)
         return log

@@ -140,12 +140,13 @@ class ServedModule:
         """
         Run one call.
 
-        Does not wait for anything but a free slot, the handler and a slow reader of its stream.
+        It waits for nothing but a free slot, the handler, and a slow reader of its stream.
 
         Args:
-            body: the request, ``raw`` tells whether it is bytes rather than JSON.
+            body: the request, as it came.
+            raw: whether that is bytes rather than JSON.
             context: who calls, and until when.
-            answer: takes the response, or the items. Raising after items were handed over ends the stream there.
+            answer: takes the response, or the items. An error after some items breaks their stream off.
 
         Raises:
             Denied: the caller may not call this.
@@ -156,7 +157,7 @@ class ServedModule:
             Exception: whatever the handler raises; TypeError or ValueError if its response cannot be encoded.
         """
         caller = context.caller
-        if not (self._open_to_all or caller.name in self.allow):
+        if not self.admits(caller):
             raise Denied(f"{self.name} is not open to this account")
         if self._rates is not None:
             self._count(caller, self._rates)
@@ -170,15 +171,15 @@ class ServedModule:
             # Decoded only now: what waits for a slot takes no more memory than its bytes.
             request = signature.request_of(body, raw)
             arguments = (request, context) if signature.takes_context else (request,)
-            if signature.is_generator:
+            if not signature.is_blocking:
+                result = self._handle(*arguments)
+                if not signature.is_async_generator:
+                    result = await result
+            elif signature.is_generator:
                 result = thread = GeneratorThread(self._handle, arguments)
-            elif signature.is_blocking:
+            else:
                 thread = CallThread(self._handle, arguments)
                 result = await thread.result()
-            elif signature.is_async_generator:
-                result = self._handle(*arguments)
-            else:
-                result = await self._handle(*arguments)
             if hasattr(result, "__aiter__"):
                 await self._stream(result, answer)
             else:
@@ -213,7 +214,7 @@ class ServedModule:
                 await close()
 
     def _takes_no_stream(self) -> BadRequest:
-        return BadRequest(f"{self.name} answers with a stream: use stream()")
+        return BadRequest(f"{self.name} answers with a stream: use stream(), or bv call --stream")
 
     def _count(self, caller: Caller, rates: Buckets[str]) -> None:
         wait = rates.take(caller.id, time.monotonic())

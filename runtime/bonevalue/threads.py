@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any, Self
 
@@ -80,7 +80,7 @@ class GeneratorThread(_Thread):
     The thread goes on to the next ``yield`` only when the next item is asked for.
     """
 
-    def __init__(self, function: Callable[..., Generator[Any, None, None]], arguments: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self._asked = threading.Semaphore(0)
         self._closed = False
         self._item: asyncio.Future[Any] | None = None

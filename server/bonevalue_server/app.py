@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 
 import uvicorn
 
-from bonevalue.errors import BoneValueError, ConfigError, Unavailable
+from bonevalue.errors import BoneValueError, ConfigError
+from bonevalue.listening import bind, serve
 from bonevalue.settings_fields import Endpoint
 from bonevalue_server.auth import Auth
 from bonevalue_server.config import DiscoverySettings
@@ -41,14 +41,8 @@ _POLL_INTERVAL = 2.0
 #: Seconds that clients have to close their sockets when the server stops.
 _GOODBYE_TIME = 2.0
 _BACKLOG = 2048
-
-
-class _HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Signals are for the program that we run in."""
-        return contextlib.nullcontext()
+#: The key of the settings that says where.
+_LISTEN = "discovery.listen"
 
 
 class DiscoveryServer:
@@ -65,6 +59,7 @@ class DiscoveryServer:
         self._hub_type = hub_type
         self._parts: AsyncExitStack | None = None
         self._port = 0
+        self._doorman: Doorman | None = None
         self.hub: Hub | None = None
         """The hub, while the server runs."""
 
@@ -72,6 +67,23 @@ class DiscoveryServer:
     def port(self) -> int:
         """The port it listens on, once it is started."""
         return self._port
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether clients are let in."""
+        return self.hub is not None and self._doorman is not None and not self._doorman.is_closing
+
+    def gauges(self) -> dict[str, float]:
+        """How the server is at this moment, for metrics; docs/operations.md tells what each means."""
+        hub, doorman = self.hub, self._doorman
+        if hub is None or doorman is None:
+            return {}
+        return {
+            "sockets": len(doorman),
+            "sockets_pending": doorman.strangers,
+            "peers_online": hub.online,
+            "database_well": float(hub.is_database_well),
+        }
 
     async def start(self) -> None:
         """
@@ -82,7 +94,7 @@ class DiscoveryServer:
             Unavailable: the port is taken, or the database is locked.
         """
         async with AsyncExitStack() as parts:
-            listener = parts.enter_context(_bind(self._settings.listen))
+            listener = parts.enter_context(bind(self._settings.listen, key=_LISTEN))
             await self._start(listener, parts)
             self._port = listener.getsockname()[1]
             self._parts = parts.pop_all()
@@ -93,7 +105,7 @@ class DiscoveryServer:
         parts, self._parts = self._parts, None
         if parts is not None:
             await parts.aclose()
-            self.hub = None
+            self.hub = self._doorman = None
             logger.info("discovery server on %s has stopped", self._endpoint)
 
     @property
@@ -133,7 +145,7 @@ class DiscoveryServer:
         parts.push_async_callback(say_goodbye)
         for work, interval in ((_as_async(gateway.sweep), _SWEEP_INTERVAL), (hub.poll, _POLL_INTERVAL)):
             parts.push_async_callback(_cancel, asyncio.create_task(_repeat(work, interval)))
-        self.hub = hub
+        self.hub, self._doorman = hub, doorman
 
     async def _serve(
         self, listener: socket.socket, gateway: Gateway, health: Callable[[], dict[str, str]]
@@ -158,49 +170,7 @@ class DiscoveryServer:
             config.load()
         except (ssl.SSLError, OSError, ValueError) as error:
             raise ConfigError(f"discovery.tls: certificate and key cannot be used: {error}") from error
-        server = _HttpServer(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.001)
-        if task.done():
-            try:
-                await task
-            except OSError as error:
-                raise _not_listening(self._settings.listen, error) from error
-
-        async def stop() -> None:
-            server.should_exit = True
-            await task
-
-        return stop
-
-
-def _bind(endpoint: Endpoint) -> socket.socket:
-    """A socket bound to an endpoint, not yet listening."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _not_listening(endpoint, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # `[::]` means every address of this machine, whatever the system's default.
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(endpoint.host != "::"))
-        listener.bind(address)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise _not_listening(endpoint, error) from error
-    return listener
-
-
-def _not_listening(endpoint: Endpoint, error: OSError) -> Unavailable:
-    is_taken = error.errno == errno.EADDRINUSE
-    reason = "the port is taken by another program" if is_taken else error.strerror or str(error)
-    return Unavailable(f"discovery.listen: cannot listen on {endpoint}: {reason}")
+        return await serve(config, listener, self._settings.listen, key=_LISTEN)
 
 
 def _as_async(work: Callable[[], None]) -> Callable[[], Awaitable[None]]:

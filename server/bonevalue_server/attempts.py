@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bonevalue.wire.pacing import Buckets
 from bonevalue_server.limits import Limits
-from bonevalue_server.rates import Buckets
 
 __all__ = ["Attempts"]
 

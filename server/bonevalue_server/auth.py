@@ -28,11 +28,12 @@ from bonevalue.errors import (
 )
 from bonevalue.wire.blobs import LoginBlob, RegisterBlob
 from bonevalue.wire.keys import SigningKey, login_digest, to_base64url, username_of
+from bonevalue.wire.pacing import Buckets
 from bonevalue.wire.signals import Login, Register
 from bonevalue_server.attempts import Attempts
 from bonevalue_server.limits import Limits
+from bonevalue_server.networks import network_of
 from bonevalue_server.passwords import COST, Passwords
-from bonevalue_server.rates import Buckets, network_of
 from bonevalue_server.records import Account, AccountId, NewAccount
 
 __all__ = ["AccountSource", "Auth", "Tickets"]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 
 from bonevalue.errors import BoneValueError, Busy, OriginRefused, RateLimited, Unavailable
+from bonevalue.wire.pacing import Bucket, Buckets
 from bonevalue_server.limits import Limits
+from bonevalue_server.networks import network_of
 from bonevalue_server.origins import Headers, Origins
-from bonevalue_server.rates import Bucket, Buckets, network_of
 
 __all__ = ["Doorman", "Visitor", "status_of"]
 
@@ -62,6 +63,11 @@ class Doorman:
     def __len__(self) -> int:
         return self._sockets
 
+    @property
+    def strangers(self) -> int:
+        """How many of the sockets have not logged in."""
+        return self._strangers
+
     def arrived(self, address: str) -> Visitor:
         """A socket was accepted from there; whatever comes of it, :meth:`left` must be called for it."""
         self._sockets += 1
@@ -82,7 +88,7 @@ class Doorman:
             raise Busy("this server has as many sockets as it may", retry_after=30.0)
         if self._strangers > self._limits.pending_sockets:
             raise Busy("too many sockets are about to log in", retry_after=5.0)
-        wait = self._opened.take(self._limits.sockets_opened, now)
+        wait = self._opened.take(now)
         if wait:
             raise Busy("too many new sockets", retry_after=max(1.0, wait))
         if not self._origins.is_proxy(visitor.address):

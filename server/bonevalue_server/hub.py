@@ -33,6 +33,7 @@ from bonevalue.errors import (
     UnknownType,
 )
 from bonevalue.wire import signals
+from bonevalue.wire.pacing import Bucket
 from bonevalue.wire.signals import (
     Binary,
     Done,
@@ -52,7 +53,6 @@ from bonevalue_server.directory import Directory
 from bonevalue_server.due import Due
 from bonevalue_server.notices import Missed, Notices
 from bonevalue_server.presence import Presence
-from bonevalue_server.rates import Bucket
 from bonevalue_server.records import Account, AccountId, Edge, SecondRedemption
 from bonevalue_server.relay import Relay
 from bonevalue_server.relayed import Plain, Relayed, message_of, parse, plain_of, to_text
@@ -169,7 +169,7 @@ class Hub:
             except (BadMessage, UnknownType) as error:
                 problem = error
         ref = None if message is None else message.ref
-        wait = session.messages.take(self._limits.messages, self._clock())
+        wait = session.messages.take(self._clock())
         if wait:
             self._strike(session, RateLimited("too many messages", retry_after=wait), ref)
         elif isinstance(problem, BadMessage):
@@ -185,7 +185,7 @@ class Hub:
 
     def count(self, session: Session) -> None:
         """A control frame came, which counts like a message."""
-        wait = session.messages.take(self._limits.messages, self._clock())
+        wait = session.messages.take(self._clock())
         if wait and session.state is not State.CLOSED:
             self._strike(session, RateLimited("too many frames", retry_after=wait), None)
 
@@ -224,6 +224,11 @@ class Hub:
     def is_database_well(self) -> bool:
         """Whether the database answered when it was last asked for changes."""
         return self._changes.is_database_well
+
+    @property
+    def online(self) -> int:
+        """How many peers are online on this node, those in their grace time too."""
+        return len(self._presence)
 
     async def poll(self) -> None:
         """Take over what other processes changed in the database; to be called every few seconds."""

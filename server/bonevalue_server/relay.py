@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from bonevalue.errors import Busy, Expired, PeerOffline, RateLimited
+from bonevalue.wire.pacing import Buckets
 from bonevalue_server.directory import Directory
 from bonevalue_server.limits import Limits
 from bonevalue_server.presence import Presence
-from bonevalue_server.rates import Buckets
 from bonevalue_server.records import AccountId
 from bonevalue_server.relayed import (
     Candidate,

@@ -17,6 +17,7 @@ from msgspec import Struct
 from bonevalue.errors import NotTrusted, RateLimited, RegistrationClosed, TokenInvalid, TooLarge
 from bonevalue.wire.blobs import Invite, Redeem
 from bonevalue.wire.contacts import check_invite, check_pin, check_redeem, check_remove, check_rotate
+from bonevalue.wire.pacing import Buckets
 from bonevalue.wire.signals import (
     Binary,
     ChangePassword,
@@ -35,7 +36,7 @@ from bonevalue.wire.signals import (
 from bonevalue_server.auth import Auth
 from bonevalue_server.config import DiscoverySettings
 from bonevalue_server.directory import Directory
-from bonevalue_server.rates import Buckets, network_of
+from bonevalue_server.networks import network_of
 from bonevalue_server.records import Account, AccountId, Edge, Redemption, Rotated
 from bonevalue_server.sessions import Session
 from bonevalue_server.store import Store

@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Protocol
 
 from bonevalue.errors import LocalProtocolError
+from bonevalue.wire.pacing import Bucket
 from bonevalue.wire.signals import Signal, SignedBlob
-from bonevalue_server.rates import Bucket
 from bonevalue_server.records import Account, AccountId
 
 __all__ = ["TRANSITIONS", "Client", "Peer", "Session", "State"]

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from bonevalue.errors import ConfigError
+from bonevalue import Context
+from bonevalue.errors import ConfigError, RateLimited
 from bonevalue.loader import load_peer_file
+from bonevalue.module import Caller
 from bonevalue.serving import ServedModule
+from tests.support.answers import FakeAnswer
 
 _NUMBERS = itertools.count()
 
@@ -87,6 +90,16 @@ def test_short_and_long_form(deployment: Deployment) -> None:
     assert two.allow == {"Us", "bob"} and one.doc == "Says it back."
 
 
+async def test_limits_of_an_entry_are_those_of_the_module(deployment: Deployment) -> None:
+    (module,) = deployment.load(" - {class: PKG.echo.Echo, allow: [bob], rate: 0.001}\n")
+    context = Context(Caller("bob", "1", bytes(32), ""), 0.0, module.name)
+    answer = FakeAnswer()
+    await module.run(b'{"text": "Friday"}', False, context, answer)
+    assert answer.came == [{"text": "Not Friday"}]
+    with pytest.raises(RateLimited):
+        await module.run(b'{"text": "Friday"}', False, context, answer)
+
+
 def test_a_folder_gives_what_is_not_listed(deployment: Deployment) -> None:
     deployment.write("_hidden", "raise RuntimeError")
     names = [module.name for module in deployment.load(" - {folder: PKG}\n - PKG.echo.Second\n")]
@@ -139,7 +152,7 @@ def test_what_goes_wrong_inside_the_file_is_told_apart(deployment: Deployment, c
     ("body", "message"),
     [
         ("    async def handle(self):\n        pass", "must take (request) or (request, context)"),
-        ("    async def handle(self, request):\n        yield 1", "is a generator"),
+        ("    async def handle(self, request) -> int:\n        yield 1", "has a yield: it returns AsyncIterator[...]"),
         ("    async def handle(self, request: 'Nothing'):\n        pass", "cannot be resolved"),
         ("    name = 'bv.mine'\n    async def handle(self, request):\n        pass", "begins with bv."),
         (
