@@ -3,20 +3,19 @@
 PYTHON ?= python3
 FILE ?= bonevalue.yaml
 TESTS ?=
+BENCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# A benchmark is each file of the folder; one that begins with _ is shared by several.
-BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install dev test check style types mypy pyright floors docs docs-write format quickstart bench clean
+.PHONY: help run install dev test check style types mypy pyright floors docs docs-write format quickstart bench bench-write bench-server clean
 
 help: ## list the targets
 	@echo 'make TARGET, where TARGET is one of:'
-	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.product ## install what is missing and start bv-run on bonevalue.yaml (another file: FILE=...)
 	@exec $(BIN)/bv-run $(FILE)
@@ -58,8 +57,14 @@ format: $(VENV)/.dev ## format, and mend what the linter can mend
 quickstart: ## try the README's quick start in a fresh clone of what is committed
 	@scripts/try-quickstart.sh
 
-bench: $(VENV)/.dev ## run every benchmark; one JSON object a line
-	@for benchmark in $(BENCHMARKS); do PYTHONPATH=. $(BIN)/python "$$benchmark" || exit; done
+bench: $(VENV)/.bench ## measure the platform beside others; JSON lines (some of it: BENCH="S1 S3", BENCH="--help")
+	@exec $(BIN)/python -m benchmarks $(or $(BENCH),--output build/bench.jsonl)
+
+bench-write: $(VENV)/.dev ## put the last run of `make bench` into docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.report build/bench.jsonl
+
+bench-server: $(VENV)/.dev ## measure logins, signatures and the relay of the discovery server; JSON lines
+	@for each in connection_signatures key_login relay; do $(BIN)/python -m benchmarks.$$each || exit; done
 
 clean: ## remove .venv and what the tools left
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -77,3 +82,9 @@ $(VENV)/.product: pyproject.toml | $(VENV)/.made
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made
 	@$(PIP) install --editable . --group dev
 	@touch $(VENV)/.product $@
+
+# Without nats-server, as where nothing can be installed, the run says that it is left out.
+$(VENV)/.bench: pyproject.toml | $(VENV)/.dev
+	@$(PIP) install --group bench
+	@command -v nats-server >/dev/null || scripts/apt-install.sh 'the benchmarks' nats-server || true
+	@touch $@

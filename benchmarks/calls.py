@@ -1,146 +1,62 @@
 """
-Calls between two peers of one process: over a link in memory (our own cost) and over aiortc (what a user gets).
+S1, S2, S3: calls per second with 64 in flight, and how long one by itself takes.
 
-Prints one JSON object a line: ``calls`` with as many at once as said, and ``bodies`` with long requests that come back.
-Both ends share one event loop and one core, so a pair of machines does more.
+A call is a request of a few bytes of JSON that comes back as its response, over one link between two processes. Every
+contender is measured in the same loop (:mod:`benchmarks.calling`), each round between new processes. aiortc has no
+calls: a message that comes back takes their place.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
 
-import uvloop
+from benchmarks.children import Child
+from benchmarks.contenders.contender import Contender, Pair
+from benchmarks.contenders.grpc_aio import Grpc
+from benchmarks.contenders.iroh_streams import Iroh
+from benchmarks.contenders.nats_requests import Nats
+from benchmarks.contenders.ours import BoneValue
+from benchmarks.contenders.raw_aiortc import Aiortc
+from benchmarks.session import Rounds, Session
 
-from bonevalue.host import Host, PeerLink
-from bonevalue.link import Connection, IceConfig, LinkEngine
-from bonevalue.link_memory import MemoryNetwork
-from bonevalue.module import Caller
-from bonevalue.rtc import RtcEngine
-from bonevalue.serving import ServedModule
-from bonevalue.wire.calls import LinkSettings
+__all__ = ["measure"]
 
-#: Seconds that each measurement takes.
-DURATION = 2.0
-#: Calls in flight at once.
-CONCURRENCY = (1, 64, 512)
-#: Length of a long body in bytes, and how many of them are in flight at once.
-BODY, BODIES = 1024 * 1024, 4
+#: Calls in flight for S1 and S2.
+AT_ONCE = 64
+#: Seconds of calls before any counts.
+WARM_UP = 0.5
+#: Seconds of calls in a profile.
+PROFILED = 5.0
 
-#: The parts of an engine a benchmark tells apart.
-ENGINES: dict[str, Callable[[], LinkEngine]] = {
-    "memory": lambda: MemoryNetwork().engine(),
-    "aiortc": RtcEngine,
-}
+RIVALS: tuple[Contender, ...] = (Grpc(), Nats(), Iroh())
 
 
-class NoProof:
-    """Both sides are in this process: the signatures are not what is measured."""
-
-    mine = bytes(64)
-
-    def accepts(self, signature: bytes) -> bool:
-        """Whether the other side sent its signature at all."""
-        return signature == self.mine
-
-
-async def echo(request: Any) -> Any:
-    """Give back what came."""
-    return request
-
-
-async def dial(engine: LinkEngine) -> tuple[Connection, Connection]:
-    """Connect two connections of one engine to each other."""
-    caller, callee = (engine.connection(IceConfig()) for _ in range(2))
-    await caller.accept_answer(await callee.accept_offer(await caller.create_offer()))
-    return caller, callee
-
-
-@asynccontextmanager
-async def linked(engine: LinkEngine) -> AsyncIterator[PeerLink]:
-    """The caller's end of a proven link; the other end serves ``Echo``."""
-    host = Host(LinkSettings())
-    host.modules["Echo"] = ServedModule("Echo", echo, concurrency=1024)
-    connections = await dial(engine)
-    ends = [
-        PeerLink(
-            await connection.opened(),
-            connection,
-            Caller(name="Us", id=str(number), key=bytes(32), fingerprint=""),
-            NoProof(),
-            offerer=number == 0,
-            host=host,
-            idle_timeout=60,
-            on_closed=lambda _: None,
-            on_idle=lambda _: None,
-        )
-        for number, connection in enumerate(connections)
-    ]
-    try:
-        await asyncio.gather(*(end.prove() for end in ends))
-        yield ends[0]
-    finally:
-        for end, connection in zip(ends, connections, strict=True):
-            end.close()
-            await connection.close()
+async def measure(session: Session) -> None:
+    """The three."""
+    floor = Aiortc()
+    chosen: list[Contender] = [BoneValue()]
+    chosen += [floor] if session.wanted & {"S1", "S3"} else []
+    chosen += RIVALS if "S2" in session.wanted else []
+    many, single = Rounds(session, "calls_64"), Rounds(session, "calls_1")
+    for _ in range(session.rounds):
+        for contender in session.present(chosen):
+            async with session.turn(contender), contender.meet() as pair:
+                await pair.caller.ask("calls", at_once=AT_ONCE, seconds=WARM_UP)
+                if "S3" in session.wanted:
+                    single.add(contender.name, await _calls(pair, 1, session.seconds / 2))
+                if session.wanted & {"S1", "S2"}:
+                    many.add(contender.name, await _calls(pair, AT_ONCE, session.seconds))
+    many.judge("S1", floor.name)
+    for rival in RIVALS:
+        many.judge("S2", rival.name)
+    single.judge("S3", floor.name)
+    work = partial(Child.ask, what="calls", at_once=AT_ONCE, seconds=PROFILED)
+    await session.write_profiles("calls_64", BoneValue(), work)
 
 
-async def repeat(work: Callable[[], Awaitable[Any]], *, at_once: int) -> tuple[list[float], float]:
-    """Do it over and over, so many at once; gives how long each took, and all together, in seconds."""
-    took: list[float] = []
-    begun = time.perf_counter()
-    end = begun + DURATION
-
-    async def one() -> None:
-        while (start := time.perf_counter()) < end:
-            await work()
-            took.append(time.perf_counter() - start)
-
-    await asyncio.gather(*(one() for _ in range(at_once)))
-    return took, time.perf_counter() - begun
-
-
-def show(**values: object) -> None:
-    """Print one result."""
-    sys.stdout.write(json.dumps(values) + "\n")
-    sys.stdout.flush()
-
-
-async def measure(name: str, engine: LinkEngine) -> None:
-    """Everything over one engine."""
-    async with linked(engine) as link:
-        for at_once in CONCURRENCY:
-            took, seconds = await repeat(lambda: link.call("Echo", {"text": "Friday"}, 30), at_once=at_once)
-            took.sort()
-            show(
-                benchmark="calls",
-                link=name,
-                at_once=at_once,
-                per_second=round(len(took) / seconds),
-                p50_ms=round(took[len(took) // 2] * 1000, 3),
-                p99_ms=round(took[len(took) * 99 // 100] * 1000, 3),
-            )
-        body = bytes(BODY)
-        took, seconds = await repeat(lambda: link.call("Echo", body, 60), at_once=BODIES)
-        show(
-            benchmark="bodies",
-            link=name,
-            at_once=BODIES,
-            body_bytes=BODY,
-            megabytes_per_second=round(2 * BODY * len(took) / seconds / 1e6, 1),
-        )
-
-
-async def main() -> None:
-    """Both engines, one after the other."""
-    for name, engine in ENGINES.items():
-        await measure(name, engine())
-
-
-if __name__ == "__main__":
-    uvloop.run(main())
+async def _calls(pair: Pair, at_once: int, seconds: float) -> dict[str, float]:
+    """A round, with the CPU time that each of its calls took in both processes."""
+    before = await pair.cpu()
+    figures: dict[str, float] = await pair.caller.ask("calls", at_once=at_once, seconds=seconds)
+    used = await pair.cpu() - before
+    return {**figures, **used.each(figures["calls"], "us")}

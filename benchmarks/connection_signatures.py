@@ -28,9 +28,10 @@ from typing import TypeAlias, TypeVar
 
 import uvloop
 
-from bonevalue.host import Host, PeerLink
+from bonevalue.host import Host
 from bonevalue.link import IceConfig
 from bonevalue.module import Caller
+from bonevalue.peer_link import PeerLink
 from bonevalue.rtc import RtcEngine
 from bonevalue.wire.blobs import Pin
 from bonevalue.wire.calls import LinkSettings, Proof
