@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from copy import copy
 from typing import Any, Protocol, Self
 
-from bonevalue.errors import LocalProtocolError
+from bonevalue.errors import Cancelled, LocalProtocolError
 from bonevalue.wire import frames
 
 __all__ = ["ReceivedItems", "SingleItem"]
@@ -17,6 +16,7 @@ class Source(Protocol):
     """Where items arrive: an :class:`~bonevalue.wire.streams.IncomingItems`, or one that looks like it."""
 
     ended: bool
+    dropped: bool
 
     def __len__(self) -> int:
         """How many are there."""
@@ -39,7 +39,7 @@ class ReceivedItems:
 
     Args:
         source: where the items arrive.
-        taken: called after items were taken, so that credit for them is sent.
+        taken: called with the number of items that were taken or 0, when there may be credit to send.
         closed: called if the consumer gives up before the end.
         malformed: makes the error for an item that is no JSON, from what is wrong with it.
     """
@@ -48,7 +48,7 @@ class ReceivedItems:
         self,
         source: Source,
         *,
-        taken: Callable[[], None],
+        taken: Callable[[int], None],
         closed: Callable[[], None],
         malformed: Callable[[str], Exception],
     ) -> None:
@@ -77,7 +77,7 @@ class ReceivedItems:
         if source is not None:
             over = source.ended
             source.drop()
-            self._taken()
+            self._taken(0)
             if closed is not None and not over:
                 closed()
         self.arrived()
@@ -93,7 +93,7 @@ class ReceivedItems:
         while (source := self._source) is not None:
             if source:
                 body, raw = source.take()
-                self._taken()
+                self._taken(1)
                 try:
                     return frames.decode_body(body, raw)
                 except ValueError as error:
@@ -101,12 +101,14 @@ class ReceivedItems:
                     self.close()
                     raise problem from error
             if self._error is not None:
-                error_of_call = copy(self._error)
-                self._error = None
+                failure, self._error = self._error, None
                 self.close()
-                raise error_of_call
+                raise failure
             if source.ended:
+                dropped = source.dropped
                 self.close()
+                if dropped:
+                    raise Cancelled("the call of these items has ended")
                 break
             if self._waiter is not None:
                 raise LocalProtocolError("a stream has one consumer at a time")
@@ -122,6 +124,7 @@ class SingleItem:
     """A stream of one item, which is there already: what a plain response is to who asked for a stream."""
 
     ended = True
+    dropped = False
 
     def __init__(self, body: bytes, raw: bool) -> None:
         self._items = [(body, raw)]

@@ -241,13 +241,23 @@ class LinkBase(ABC):
         self._on_message: Callable[[bytes], None] | None = None
         self._on_closed: Callable[[str], None] | None = None
         self.on_drained: Callable[[], None] = _ignore
-        self.low_water = LOW_WATER
+        self._low_water = LOW_WATER
         self._buffered = 0
         self._high = False
         self._flushing: list[asyncio.Future[None]] = []
         self._early: deque[bytes] = deque()
         self._early_bytes = 0
         self._reason: CloseReason | None = None
+
+    @property
+    def low_water(self) -> int:
+        """Bytes; see `Link.on_drained`."""
+        return self._low_water
+
+    @low_water.setter
+    def low_water(self, size: int) -> None:
+        self._low_water = size
+        self._high = self._buffered > size  # what lies above a lower mark has yet to fall below it
 
     @property
     def on_message(self) -> Callable[[bytes], None]:
@@ -285,7 +295,7 @@ class LinkBase(ABC):
             raise LocalProtocolError(f"a message of {len(message)} bytes; 1 to {MAX_SENT} are allowed")
         self._transmit(message)
         self._buffered += len(message)
-        self._high = self._high or self._buffered > self.low_water
+        self._high = self._high or self._buffered > self._low_water
 
     @property
     def buffered(self) -> int:
@@ -346,7 +356,7 @@ class LinkBase(ABC):
         if self._reason is not None:
             return
         self._buffered -= size
-        if self._high and self._buffered <= self.low_water:
+        if self._high and self._buffered <= self._low_water:
             self._high = False
             self._call(self.on_drained)
         if self._flushing and not self._buffered:

@@ -17,6 +17,7 @@ from typing import Any
 from bonevalue.errors import (
     BadRequest,
     BoneValueError,
+    Cancelled,
     Deadline,
     LinkLost,
     ProtocolError,
@@ -37,13 +38,13 @@ from bonevalue.wire.events import (
     CallReceived,
     CallReturned,
     Drained,
-    Event,
     HoldChanged,
     ItemsArrived,
     LinkOpened,
     OutgoingCall,
     PongReceived,
 )
+from bonevalue.wire.link_core import INLINE_BODY
 from bonevalue.wire.streams import OutgoingItems
 from bonevalue.wire.window import BulkWindow
 
@@ -51,12 +52,14 @@ __all__ = ["CallMoved", "Items", "PeerLink"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at a link whose remote peer does not keep up.
+#: Seconds between two looks at a link with something on its way.
 STALL_CHECK = 0.5
 #: Bytes of a stream that wait to be sent, beyond which its producer waits.
-STREAM_QUEUE = 131_072
+STREAM_QUEUE = 65_536
 #: Items that a producer may hand over before the event loop has its turn.
 MAX_ITEMS_A_TURN = 32
+#: Bytes of small frames that are sent without waiting for the end of the turn: about what one packet carries.
+PACKET = 1_000
 #: Bytes in flight up to which a round trip counts as that of the empty path.
 QUIET = 16_384
 
@@ -180,6 +183,8 @@ class PeerLink:
         self._proved: asyncio.Future[None] = self._loop.create_future()
         self.gone: asyncio.Future[BoneValueError] = self._loop.create_future()
         self._flush_scheduled = False
+        #: Calls of ours begun since the last flush, and between the two before it.
+        self._begun = self._batch = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         #: Whether a call of ours wanted the link kept; the hold that comes with dialling alone ends with its first use.
@@ -197,7 +202,7 @@ class PeerLink:
         self._clear = asyncio.Event()
         self._clear.set()
         self._pongs: dict[int, asyncio.Future[float]] = {}
-        link.low_water = self._window.size // 2
+        link.low_water = min(self._window.size, host.send_buffer) // 2
         link.on_drained = self._wake
         link.on_message = self._receive
         link.on_closed = self._lost
@@ -229,7 +234,7 @@ class PeerLink:
     @property
     def send_buffer(self) -> int:
         """Bytes that wait to be sent, or were sent and are not acknowledged."""
-        return self._link.buffered + self._table.backlog
+        return self._link.buffered + self._table.backlog + self._table.queued_items
 
     async def prove(self) -> None:
         """
@@ -275,20 +280,19 @@ class PeerLink:
         if items is not None:
             sender = self._loop.create_task(self._send(call, items, lambda error: _fail(answer, error)))
         try:
-            return frames.decode_body(*await answer)
+            body, raw = await answer
         except asyncio.CancelledError:
             self._table.cancel(call, time.monotonic())
             self._wake()
             raise
-        except BoneValueError as error:
-            error.peer = self.remote.id
-            raise
-        except ValueError as error:
-            raise self._not_json(module, "response", str(error)) from error
         finally:
             if sender is not None:
                 sender.cancel()
             self._used()
+        try:
+            return frames.decode_body(body, raw)
+        except ValueError as error:
+            raise self._not_json(module, "response", str(error)) from error
 
     async def open_stream(
         self, module: str, request: Any, timeout: float, keep_alive: bool = True, items: Items | None = None
@@ -308,6 +312,12 @@ class PeerLink:
             TypeError, ValueError: the request cannot be encoded.
         """
         body, raw = frames.encode_body(request)
+        return await self.open_stream_encoded(module, body, raw, timeout, keep_alive, items)
+
+    async def open_stream_encoded(
+        self, module: str, body: bytes, raw: bool, timeout: float, keep_alive: bool = True, items: Items | None = None
+    ) -> ReceivedItems:
+        """The same with a request that :func:`~bonevalue.wire.frames.encode_body` has encoded."""
         if not self._clear.is_set():
             timeout = await self._wait_clear(timeout)
         opening = _OpenStream(self._loop.create_future())
@@ -319,10 +329,8 @@ class PeerLink:
         except asyncio.CancelledError:
             opening.end()
             self._table.cancel(call, time.monotonic())
+            self._wake()
             self._used()
-            raise
-        except BoneValueError as error:
-            error.peer = self.remote.id
             raise
 
     def _begin(
@@ -350,9 +358,15 @@ class PeerLink:
         if keep_alive and not self._kept:
             self._kept = True
             self._table.hold(True)
-        self._wake()
-        if self._timer is None or call.deadline < self._timer_due:
+        self._begun += 1
+        if self._batch <= 1 and self._table.active == 1:
+            self._flush()  # a lone call does not wait for others of this turn
+        else:
+            self._send_packet()
+        if call.deadline < self._timer_due:
             self._arm()
+        if len(body) > INLINE_BODY:
+            self._gauge()
         return call
 
     async def _send(self, call: OutgoingCall, items: Items, fail: Callable[[Exception], None]) -> None:
@@ -373,14 +387,24 @@ class PeerLink:
                     in_turn = 0
             self._table.end_items(call)
             self._wake()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the call has ended
+            self._give_up(call)
+            fail(Cancelled("what was to be sent after the request was cancelled"))
         except Exception as error:  # what the iterator raises is for whoever made the call
-            self._table.cancel(call, time.monotonic())
-            self._wake()
+            self._give_up(call)
             fail(error)
         finally:
             close = getattr(source, "aclose", None)
             if close is not None:
                 await close()
+
+    def _give_up(self, call: OutgoingCall) -> None:
+        """The answer to a call is no longer wanted."""
+        self._table.cancel(call, time.monotonic())
+        self._wake()
 
     def _not_json(self, module: str, what: str, problem: str) -> BoneValueError:
         error = RemoteProtocolError(f"the {what} of {module} is not JSON: {problem}")
@@ -404,20 +428,26 @@ class PeerLink:
     def reply(self, call: CallReceived, body: bytes, raw: bool) -> None:
         """Answer a received call."""
         self._table.reply(call, body, raw, time.monotonic())
-        self._wake()
-        if not self._table.active:
-            self._after_call()
+        if self._table.idle:
+            self._flush()  # nothing else can join it
+            self._now_idle()
+            return
+        self._send_packet()
+        if len(body) > INLINE_BODY:
+            self._gauge()
 
     def fail(self, call: CallReceived, error: BoneValueError) -> None:
         """End a received call with an error."""
         self._table.fail(call, error, time.monotonic())
-        self._after_call()
+        if self._table.idle:
+            self._now_idle()
+        else:
+            self._wake()
 
     def begin(self, call: CallReceived) -> OutgoingItems:
         """Answer a received call with a stream."""
         stream = self._table.begin(call, time.monotonic())
         self._wake()
-        self._arm()
         return stream
 
     def put(self, stream: OutgoingItems, body: bytes, raw: bool) -> Awaitable[None] | None:
@@ -448,7 +478,6 @@ class PeerLink:
 
     def blocked(self) -> Awaitable[None] | None:
         """What to await before new work is taken on, while what is to be sent is over the limit."""
-        self._gauge()
         return None if self._clear.is_set() else self._until_clear()
 
     async def _until_clear(self) -> None:
@@ -466,7 +495,7 @@ class PeerLink:
         return deadline - time.monotonic()
 
     def _gauge(self) -> None:
-        if self.send_buffer > self._host.send_buffer and not self.gone.done():
+        if self._link.buffered + self._table.backlog > self._host.send_buffer and not self.gone.done():
             if self._clear.is_set():
                 self._host.counters.limited["send_buffer"] += 1
                 self._clear.clear()
@@ -525,7 +554,6 @@ class PeerLink:
         now = time.monotonic()
         try:
             self._table.handle_timer(now)
-            self._watch(now)
         except BoneValueError as error:
             self._violated(error)
         else:
@@ -539,7 +567,7 @@ class PeerLink:
 
     def _lost(self, reason: str) -> None:
         if not self.gone.done():
-            orderly = self._table.state is LinkState.DRAINING and not self._table.active
+            orderly = self._table.state is LinkState.DRAINING and self._table.idle
             error = LinkLost("the link was drained" if orderly else f"the link to the peer ended: {reason}")
             self._end(error, "drained" if orderly else reason)
 
@@ -556,7 +584,7 @@ class PeerLink:
             self._proved.set_exception(error)
             self._proved.exception()
         for event in self._table.events():
-            self._handle(event)
+            _HANDLERS[type(event)](self, event)
         for pong in self._pongs.values():
             if not pong.done():
                 pong.set_exception(copy(error))
@@ -565,17 +593,18 @@ class PeerLink:
 
     def _carry_out(self) -> None:
         for event in self._table.events():
-            self._handle(event)
+            _HANDLERS[type(event)](self, event)
         if not self.gone.done():
             if self._table.quiet:
                 self._table.goaway("idle", time.monotonic())
-            self._wake()
-            self._arm()
-
-    def _handle(self, event: Event) -> None:
-        _HANDLERS[type(event)](self, event)
+            if self._table.has_output:
+                self._wake()
+            if self._timer is None:
+                self._arm()
 
     def _call_received(self, call: CallReceived) -> None:
+        if call.deadline < self._timer_due:
+            self._arm()
         call.context = self._host.start(call, self.remote, _Answer(self, call))
 
     def _call_cancelled(self, event: CallCancelled) -> None:
@@ -602,6 +631,7 @@ class PeerLink:
         def give_up() -> None:
             context.end()
             self._table.cancel(call, time.monotonic())
+            self._wake()
             self._used()
 
         context.received = self._items_of(call, call.received, closed=give_up)
@@ -673,36 +703,56 @@ class PeerLink:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
 
-    def _taken(self) -> None:
-        """Items were taken: there may be credit to send."""
-        self._host.counters.items_received += 1
+    def _taken(self, items: int) -> None:
+        """So many items were taken, or the rest is not wanted: there may be credit to send."""
+        self._host.counters.items_received += items
         if self._table.waiting:
+            self._wake()
+
+    def _send_packet(self) -> None:
+        """Send what fills a packet at once, so that the remote peer works on it while the rest is made."""
+        if self._table.waiting >= PACKET:
+            self._flush()
+        else:
             self._wake()
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        if self.gone.done() or self._is_behind():
+        if self.gone.done():
             return
         link, table = self._link, self._table
+        if link.buffered > self._host.send_buffer:
+            self._fall_behind()
+            return
+        if self._begun:
+            self._batch, self._begun = self._begun, 0
+        has_bulk = table.has_bulk
         try:
-            active = table.active
             for message in table.data_to_send(self._window.size - link.buffered, time.monotonic()):
                 link.send(message)
                 self._sent += len(message)
-            if active and not table.active:  # the last long answer has left
-                self._after_call()
         except LinkLost:
             return  # on_closed follows
-        if self._is_behind():
-            return
+        self._gauge()
+        if self._look_timer is None and link.buffered:
+            self._progress = (self._sent - link.buffered, time.monotonic())
+            self._look_timer = self._loop.call_later(STALL_CHECK, self._look_again)
+        if has_bulk:
+            self._after_bulk()
+
+    def _after_bulk(self) -> None:
+        """Long bodies and streams have moved."""
+        link, table = self._link, self._table
         self._let_producers_go_on()
-        if table.has_bulk:
-            self._window.progress(self._sent, self._sent - link.buffered, time.monotonic())
-            link.low_water = self._window.size // 2
-            # A link whose buffer was empty, and stayed so, has no reason to say that it has drained.
-            if link.buffered <= link.low_water:
-                self._wake()
-        elif not link.buffered:
+        if table.idle:  # the last long answer has left
+            self._now_idle()
+        self._window.progress(self._sent, self._sent - link.buffered, time.monotonic())
+        # Never so high that the buffer could fall below its limit without anybody being told.
+        link.low_water = min(self._window.size, self._host.send_buffer) // 2
+        # A link whose buffer was empty, and stayed so, has no reason to say that it has drained.
+        if table.can_move and link.buffered <= link.low_water:
+            self._wake()
+        elif not (table.has_bulk or link.buffered):
             self._window.idle()
 
     def _let_producers_go_on(self) -> None:
@@ -713,42 +763,26 @@ class PeerLink:
                 if not wait.done():
                     wait.set_result(None)
 
-    def _is_behind(self) -> bool:
-        """Whether the remote peer reads so slowly that nothing more may be handed over now."""
-        if self._link.buffered <= self._host.send_buffer:
-            self._gauge()
-            return False
+    def _fall_behind(self) -> None:
+        """The remote peer takes so little that nothing more is handed over now."""
         if self._table.waiting > self._host.send_buffer:
             self._violated(Slow("the peer makes more calls than it reads answers"))
-            return True
-        if self._clear.is_set():
-            self._host.counters.limited["send_buffer"] += 1
-            self._clear.clear()
-        if self._look_timer is None:
-            self._look_timer = self._loop.call_later(STALL_CHECK, self._look_again)
-        return True
+            return
+        self._gauge()
 
     def _look_again(self) -> None:
+        """Look whether what is on its way gets acknowledged; over and over, as long as there is something."""
         self._look_timer = None
-        try:
-            self._watch(time.monotonic())
-        except Slow as error:
-            self._violated(error)
-        else:
-            self._wake()
-
-    def _watch(self, now: float) -> None:
-        """
-        Look whether what is on its way gets acknowledged.
-
-        Raises:
-            Slow: nothing was, for as long as the peer may take.
-        """
-        acknowledged = self._sent - self._link.buffered
-        if acknowledged != self._progress[0] or not self._link.buffered:
+        if not self._link.buffered:
+            return
+        acknowledged, now = self._sent - self._link.buffered, time.monotonic()
+        if acknowledged != self._progress[0]:
             self._progress = (acknowledged, now)
         elif now - self._progress[1] > self._host.stall_timeout:
-            raise Slow(f"the peer has taken nothing for {self._host.stall_timeout:.0f} s")
+            self._violated(Slow(f"the peer has taken nothing for {self._host.stall_timeout:.0f} s"))
+            return
+        self._look_timer = self._loop.call_later(STALL_CHECK, self._look_again)
+        self._wake()
 
     def _arm(self) -> None:
         due = self._table.timer()
@@ -764,13 +798,13 @@ class PeerLink:
 
     # -- holding -------------------------------------------------------------------------------------------------------
 
-    def _after_call(self) -> None:
+    def _now_idle(self) -> None:
+        """The last call under way has ended."""
         self.used_at = time.monotonic()
-        if self._was_used and not self._kept and not self._table.active:
+        if self._was_used and not self._kept:
             self._table.hold(False)
         self._carry_out()
-        if not self._table.active:
-            self._on_idle(self)
+        self._on_idle(self)
 
     def _used(self) -> None:
         """A call of ours has ended: hold the link for some time, or let it go if no call wanted it kept."""
@@ -779,15 +813,13 @@ class PeerLink:
         self._was_used = True
         if self._kept and self._hold_timer is None:
             self._hold_timer = self._loop.call_later(self._idle_timeout, self._hold_over)
-        if self._table.active:
-            self.used_at = time.monotonic()
-        else:
-            self._after_call()
+        if self._table.idle:
+            self._now_idle()
 
     def _hold_over(self) -> None:
         self._hold_timer = None
         idle_until = self.used_at + self._idle_timeout
-        if self._table.active or time.monotonic() < idle_until:
+        if not self._table.idle or time.monotonic() < idle_until:
             wait = max(idle_until - time.monotonic(), self._idle_timeout / 10)
             self._hold_timer = self._loop.call_later(wait, self._hold_over)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Coroutine, Generator
@@ -28,7 +29,7 @@ class Job:
         self._task: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
-        """Raise `asyncio.CancelledError` in it; one that has not begun does not begin."""
+        """Raise `asyncio.CancelledError` in it; one that has not begun will not. Without effect after its end."""
         if self._task is not None:
             self._task.cancel()
         else:
@@ -83,8 +84,9 @@ class Workers:
         return job
 
     def forget(self, job: Job) -> None:
-        """A job need not be begun."""
-        self._ready.remove(job)
+        """A job need not be begun, if it is not over already."""
+        with contextlib.suppress(ValueError):
+            self._ready.remove(job)
 
     def hand_on(self) -> None:
         """See to it that what is ready will be run."""
@@ -98,7 +100,8 @@ class Workers:
         assert task is not None
         try:
             self._coming = False
-            while self._ready and not self._coming:
+            # A task that was cancelled takes no other job: asyncio may yet have a cancel to deliver to it.
+            while self._ready and not self._coming and not task.cancelling():
                 job = self._ready.popleft()
                 job.begin(task)
                 try:
@@ -107,8 +110,6 @@ class Workers:
                     pass
                 finally:
                     job.ended()
-                while task.cancelling():
-                    task.uncancel()
         finally:
             self.tasks.discard(task)
             self.hand_on()

@@ -31,9 +31,9 @@ import pytest
 from msgspec import Struct, structs
 
 from bonevalue.errors import BadMessage, BoneValueError, UnknownType
-from bonevalue.host import PeerLink
 from bonevalue.module import Context
 from bonevalue.peer import Peer
+from bonevalue.peer_link import PeerLink
 from bonevalue.wire.blobs import decode_any
 from bonevalue.wire.keys import AccountKeys, to_base64url
 from bonevalue.wire.signals import (

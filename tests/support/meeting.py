@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bonevalue.host import Host, PeerLink
+from bonevalue.host import Host
 from bonevalue.link import LinkEngine
 from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.module import Caller
+from bonevalue.peer_link import PeerLink
 from bonevalue.serving import ServedModule
 from bonevalue.wire.calls import LinkSettings
 from tests.support.links import Ends, connect
@@ -44,14 +45,16 @@ class Meeting:
 async def meet(
     engine: LinkEngine | None = None,
     *,
-    ours: LinkSettings | None = None,
-    theirs: LinkSettings | None = None,
+    ours: LinkSettings | Host | None = None,
+    theirs: LinkSettings | Host | None = None,
     idle_timeout: float = 60.0,
 ) -> Meeting:
-    """Two peers that have proved themselves to each other."""
+    """Two peers that have proved themselves to each other, each with its settings, or with a host that has them."""
     ends = await connect(engine or MemoryEngine(MemoryNetwork()))
     closed: list[PeerLink] = []
-    our_host, their_host = Host(ours or LinkSettings()), Host(theirs or LinkSettings())
+    our_host, their_host = (
+        given if isinstance(given, Host) else Host(given or LinkSettings()) for given in (ours, theirs)
+    )
     a, b = bytes([1]) * 64, bytes([2]) * 64
 
     def link(host: Host, offerer: bool) -> PeerLink:

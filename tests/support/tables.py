@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from bonevalue.wire.calls import CallTable, LinkSettings
 from bonevalue.wire.events import Event
+from bonevalue.wire.memory import MemoryBudget
 
 __all__ = ["MEBIBYTE", "FakeProof", "Side", "joined"]
 
@@ -39,6 +40,11 @@ class Side:
         found: list[_Kind] = [event for event in self.reported if isinstance(event, kind)]
         self.reported = [event for event in self.reported if not isinstance(event, kind)]
         return found
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent, of items too."""
+        return self.table.backlog + self.table.queued_items
 
     def one(self, kind: type[_Kind]) -> _Kind:
         """Take out the only event of one kind."""
@@ -84,13 +90,28 @@ class Pair:
         self.now = end
 
 
-def joined(ours: LinkSettings | None = None, theirs: LinkSettings | None = None, *, opened: bool = True) -> Pair:
-    """Two tables; ours made the offer."""
+def joined(
+    ours: LinkSettings | None = None,
+    theirs: LinkSettings | None = None,
+    *,
+    opened: bool = True,
+    memory: MemoryBudget | None = None,
+    their_memory: MemoryBudget | None = None,
+) -> Pair:
+    """Two tables, each with its settings and its memory (theirs is ours if only that is given); ours made the offer."""
     a, b = bytes([1]) * 64, bytes([2]) * 64
     now = 1000.0
     pair = Pair(
-        Side(CallTable(offerer=True, proof=FakeProof(a, b), settings=ours or LinkSettings(), now=now)),
-        Side(CallTable(offerer=False, proof=FakeProof(b, a), settings=theirs or LinkSettings(), now=now)),
+        Side(CallTable(offerer=True, proof=FakeProof(a, b), settings=ours or LinkSettings(), now=now, memory=memory)),
+        Side(
+            CallTable(
+                offerer=False,
+                proof=FakeProof(b, a),
+                settings=theirs or LinkSettings(),
+                now=now,
+                memory=their_memory or memory,
+            )
+        ),
     )
     if opened:
         pair.exchange()

@@ -21,8 +21,7 @@ ended, whose late frames are dropped, or one that was never given, which is a pr
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from enum import Enum
 from math import inf
 from typing import Any, Protocol
@@ -50,7 +49,7 @@ from bonevalue.wire.events import (
 )
 from bonevalue.wire.frames import FLAG_RAW, FLAG_STREAM, FLAG_TAKES_STREAM, FrameType, HelloBody
 from bonevalue.wire.heartbeat import Heartbeat
-from bonevalue.wire.link_core import LinkCore, LinkSettings
+from bonevalue.wire.link_core import LinkCore, LinkSettings, OwnTallies, Tallies
 from bonevalue.wire.memory import MemoryBudget
 from bonevalue.wire.streams import ITEM_COST, IncomingItems, OutgoingItems
 
@@ -153,9 +152,14 @@ class CallTable:
         return len(self._made) + len(self._received)
 
     @property
+    def idle(self) -> bool:
+        """Whether no call is under way."""
+        return not (self._made or self._received)
+
+    @property
     def quiet(self) -> bool:
         """Whether the link is open, nothing uses it and neither side holds it."""
-        return not (self.local_hold or self.remote_hold or self.state is not LinkState.OPEN or self.active)
+        return not (self.local_hold or self.remote_hold) and self.state is LinkState.OPEN and self.idle
 
     def call(
         self,
@@ -314,8 +318,23 @@ class CallTable:
 
     @property
     def backlog(self) -> int:
-        """Bytes that wait to be sent, long bodies and items too."""
-        return self._outbox.waiting + self._outbox.held + self._outbox.queued
+        """Bytes that wait to be sent, long bodies too. Items do not count: their producers wait, each for itself."""
+        return self._outbox.waiting + self._outbox.held
+
+    @property
+    def queued_items(self) -> int:
+        """Bytes of items that wait to be sent."""
+        return self._outbox.queued
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self._outbox)
+
+    @property
+    def can_move(self) -> bool:
+        """Whether a long body or a stream waits for nothing but room in flight, as of the last :meth:`data_to_send`."""
+        return self._outbox.can_move
 
     @property
     def has_bulk(self) -> bool:
@@ -414,7 +433,7 @@ class CallTable:
         self._check_drained(now)
 
     def _check_drained(self, now: float) -> None:
-        if self.state is LinkState.DRAINING and self._fence is None and not self.active and not self.has_bulk:
+        if self.state is LinkState.DRAINING and self._fence is None and self.idle and not self.has_bulk:
             self._fence = self.ping(now)
             self._fence_due = now + DRAIN_TIMEOUT
 
@@ -492,18 +511,18 @@ class CallTable:
         """Type of a frame to what takes it in, the flags it may have, and whether it names a call (None: it may)."""
         made, received = self._made, self._received
         return {
-            FrameType.HELLO: (self._refuse_hello, 0, False),
-            FrameType.GOAWAY: (self._receive_goaway, 0, False),
-            FrameType.PING: (self._receive_ping, 0, False),
-            FrameType.PONG: (self._receive_pong, 0, False),
-            FrameType.HOLD: (self._receive_hold, 0, False),
-            FrameType.REQUEST: (received.request, FLAG_RAW | FLAG_STREAM | FLAG_TAKES_STREAM, True),
-            FrameType.RESPONSE: (made.response, FLAG_RAW | FLAG_STREAM, True),
-            FrameType.BODY: (self._receive_body, 0, True),
-            FrameType.ERROR: (made.error, 0, True),
-            FrameType.CANCEL: (self._receive_cancel, 0, True),
-            FrameType.ITEM: (self._receive_item, FLAG_RAW, True),
-            FrameType.PART: (self._receive_part, 0, True),
-            FrameType.END: (self._receive_end, 0, True),
-            FrameType.CREDIT: (self._receive_credit, 0, None),
+            FrameType.HELLO.value: (self._refuse_hello, 0, False),
+            FrameType.GOAWAY.value: (self._receive_goaway, 0, False),
+            FrameType.PING.value: (self._receive_ping, 0, False),
+            FrameType.PONG.value: (self._receive_pong, 0, False),
+            FrameType.HOLD.value: (self._receive_hold, 0, False),
+            FrameType.REQUEST.value: (received.request, FLAG_RAW | FLAG_STREAM | FLAG_TAKES_STREAM, True),
+            FrameType.RESPONSE.value: (made.response, FLAG_RAW | FLAG_STREAM, True),
+            FrameType.BODY.value: (self._receive_body, 0, True),
+            FrameType.ERROR.value: (made.error, 0, True),
+            FrameType.CANCEL.value: (self._receive_cancel, 0, True),
+            FrameType.ITEM.value: (self._receive_item, FLAG_RAW, True),
+            FrameType.PART.value: (self._receive_part, 0, True),
+            FrameType.END.value: (self._receive_end, 0, True),
+            FrameType.CREDIT.value: (self._receive_credit, 0, None),
         }

@@ -49,6 +49,9 @@ class CallsMade:
     def __len__(self) -> int:
         return len(self._begun) + len(self._queued)
 
+    def __bool__(self) -> bool:
+        return bool(self._begun or self._queued)
+
     def call(self, module: str, body: bytes, flags: int, timeout: float, now: float, context: Any) -> OutgoingCall:
         """See :meth:`~bonevalue.wire.calls.CallTable.call`."""
         core = self._core
@@ -58,7 +61,7 @@ class CallsMade:
         if len(body) > core.remote.body:
             raise TooLarge(f"the request has {len(body)} bytes; this peer takes {core.remote.body}")
         call = OutgoingCall(name, body, flags, now + min(timeout, core.settings.max_timeout), context)
-        core.deadlines.add(call.deadline, call)
+        call.grain = core.deadlines.add(call.deadline, call)
         if flags & FLAG_STREAM:
             call.items = OutgoingItems(0, core.remote.stream)
         if len(self._begun) < core.remote.calls:
@@ -126,8 +129,10 @@ class CallsMade:
         self._begun.clear()
 
     def _returned(self, call: OutgoingCall) -> None:
-        self._core.deadlines.withdraw(call.deadline, call)
+        self._core.deadlines.withdraw(call.grain, call)
         self._drop_answer(call)
+        if call.items is not None:
+            call.items.clear()
         self._core.events.append(CallReturned(call))
 
     def _forget(self, call: OutgoingCall, now: float, *, cancel: bool = False) -> bool:
@@ -144,7 +149,9 @@ class CallsMade:
                 self._queued.remove(call)
             except ValueError:
                 return False
-        core.deadlines.withdraw(call.deadline, call)
+            if call.items is not None:
+                call.items.clear()
+        core.deadlines.withdraw(call.grain, call)
         if call.answer is not None:
             self._drop_answer(call)
         if call.received is not None:
@@ -236,7 +243,7 @@ class CallsMade:
         if length or flags & FLAG_RAW or not call.flags & FLAG_TAKES_STREAM:
             raise RemoteProtocolError("a stream that was not asked for, or with a body")
         core = self._core
-        core.deadlines.withdraw(call.deadline, call)
+        core.deadlines.withdraw(call.grain, call)
         call.received = IncomingItems(call.id, core.limits.stream, core.credit)
         core.events.append(AnswerBegun(call))
 

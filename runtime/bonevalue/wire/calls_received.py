@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import isfinite
+from typing import Any
+
 from bonevalue.errors import (
     ERRORS,
     BoneValueError,
@@ -15,7 +18,7 @@ from bonevalue.errors import (
 )
 from bonevalue.wire import frames
 from bonevalue.wire.bodies import IncomingBody
-from bonevalue.wire.events import CallCancelled, CallReceived
+from bonevalue.wire.events import CallCancelled, CallReceived, ItemsArrived
 from bonevalue.wire.frames import FLAG_RAW, FLAG_STREAM, FLAG_TAKES_STREAM, ErrorBody
 from bonevalue.wire.link_core import INLINE_BODY, LinkCore
 from bonevalue.wire.streams import IncomingItems, OutgoingItems
@@ -48,6 +51,9 @@ class CallsReceived:
     def __len__(self) -> int:
         return len(self._calls)
 
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
     def stop(self) -> None:
         """Accept no more calls."""
         self._open = False
@@ -56,7 +62,7 @@ class CallsReceived:
         """The link is gone."""
         for call in self._calls.values():
             if call.items is not None:
-                call.items.drop()
+                self._drop(call.items)
             if call.delivered and not call.replied:
                 self._core.events.append(CallCancelled(call, error))
         self._calls.clear()
@@ -96,9 +102,9 @@ class CallsReceived:
             return stream
         core.outbox.push(frames.encode_response(call.call, 0, b"", FLAG_STREAM))
         core.outbox.open(stream)
-        core.deadlines.withdraw(call.deadline, call)
+        core.deadlines.withdraw(call.grain, call)
         call.deadline = now + STREAM_PATIENCE
-        core.deadlines.add(call.deadline, call)
+        call.grain = core.deadlines.add(call.deadline, call)
         return stream
 
     def end(self, call: CallReceived) -> None:
@@ -126,7 +132,7 @@ class CallsReceived:
             if not stream.waits or stream.moved != call.moved:
                 call.moved = stream.moved
                 call.deadline = now + STREAM_PATIENCE
-                self._core.deadlines.add(call.deadline, call)
+                call.grain = self._core.deadlines.add(call.deadline, call)
                 return
             error = Slow(f"the caller has taken nothing for {STREAM_PATIENCE:.0f} s")
         if self._finish(call, now):
@@ -138,37 +144,37 @@ class CallsReceived:
     def request(self, number: int, flags: int, payload: memoryview, now: float) -> None:
         """A ``REQUEST`` frame."""
         core = self._core
-        head = frames.decode_request(payload)
+        module, milliseconds, length, first = frames.decode_request(payload)
         if number % 2 != self._parity or number <= self.last:
             raise RemoteProtocolError(f"call id {number} out of order")
         if not self._open:
             return  # the other side takes it back when it reads our goaway
         self.last = number
         settings = core.settings
-        if head.length > settings.max_body:
+        if length > settings.max_body:
             core.tallies.limited["max_body"] += 1
-            text = f"the request has {head.length} bytes; this peer takes {settings.max_body}"
+            text = f"the request has {length} bytes; this peer takes {settings.max_body}"
             core.outbox.push(self._error(number, TooLarge(text)))
             return
         if len(self._calls) >= settings.max_calls:
             core.tallies.limited["max_calls"] += 1
             core.outbox.push(self._error(number, Busy(f"{settings.max_calls} calls are under way already")))
             return
-        time_left = head.time_left
+        time_left = milliseconds / 1000
         if time_left > settings.max_timeout:
             core.tallies.limited["max_timeout"] += 1
             time_left = settings.max_timeout
         deadline = now + time_left
-        call = CallReceived(number, head.module, deadline, flags & FLAG_RAW != 0, flags & FLAG_TAKES_STREAM != 0)
+        call = CallReceived(number, module, deadline, flags & FLAG_RAW != 0, flags & FLAG_TAKES_STREAM != 0)
         self._calls[number] = call
-        core.deadlines.add(deadline, call)
+        call.grain = core.deadlines.add(deadline, call)
         if flags & FLAG_STREAM:
             call.items = IncomingItems(number, core.limits.stream, core.credit)
-        if len(head.first) == head.length:
-            self._deliver(call, bytes(head.first))
+        if len(first) == length:
+            self._deliver(call, bytes(first))
         else:
-            call.incoming = IncomingBody(head.length, call.raw)
-            self._take(call, call.incoming, head.first, now)
+            call.incoming = IncomingBody(length, call.raw)
+            self._take(call, call.incoming, first, now)
 
     def body(self, number: int, payload: memoryview, now: float) -> None:
         """A ``BODY`` frame of a request."""
@@ -232,15 +238,20 @@ class CallsReceived:
         if self._calls.get(call.call) is not call:
             return False
         del self._calls[call.call]
-        core.deadlines.withdraw(call.deadline, call)
+        core.deadlines.withdraw(call.grain, call)
         core.outbox.discard(call.call)
         if call.incoming is not None:
             core.unfinished.release(call.incoming)
         if call.items is not None:
-            call.items.drop()
+            self._drop(call.items)
         if not self._open:
             core.drained(now)
         return True
+
+    def _drop(self, items: IncomingItems) -> None:
+        if not items.dropped:
+            items.drop()
+            self._core.events.append(ItemsArrived(items))  # whoever waits for more does so in vain
 
     def _error(self, number: int, error: BoneValueError) -> bytes:
         """The frame that ends a call with an error, counted."""
@@ -248,7 +259,14 @@ class CallsReceived:
         code = error.code if error.code in ERRORS else HandlerFailed.code
         self._core.tallies.refused[code] += 1
         message = error.message.encode("utf-8", "replace").decode()[:MAX_ERROR_TEXT]
-        retry_after = float(error.retry_after) if isinstance(error.retry_after, (int, float)) else None
         return frames.encode_error(
-            number, ErrorBody(code=code, message=message, call_id=error.call_id, retry_after=retry_after)
+            number, ErrorBody(code=code, message=message, call_id=error.call_id, retry_after=_finite(error.retry_after))
         )
+
+
+def _finite(seconds: Any) -> float | None:
+    try:
+        number = float(seconds)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if isfinite(number) else None

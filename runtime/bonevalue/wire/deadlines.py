@@ -26,8 +26,8 @@ class Deadlines(Generic[_Item]):
         self._sets: dict[int, set[_Item]] = {}
         self._due: list[int] = []
 
-    def add(self, deadline: float, item: _Item) -> None:
-        """``item`` is due at ``deadline``."""
+    def add(self, deadline: float, item: _Item) -> int:
+        """``item`` is due at ``deadline``; gives its grain, to withdraw it with."""
         grain = ceil(deadline / GRAIN)
         items = self._sets.get(grain)
         if items is None:
@@ -35,10 +35,11 @@ class Deadlines(Generic[_Item]):
             heapq.heappush(self._due, grain)
         else:
             items.add(item)
+        return grain
 
-    def withdraw(self, deadline: float, item: _Item) -> None:
-        """``item`` is no longer due; ``deadline`` is the one that it was added with."""
-        items = self._sets.get(ceil(deadline / GRAIN))
+    def withdraw(self, grain: int, item: _Item) -> None:
+        """``item`` is no longer due."""
+        items = self._sets.get(grain)
         if items is not None:
             items.discard(item)
             if not items:

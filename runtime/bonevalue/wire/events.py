@@ -30,7 +30,7 @@ __all__ = [
 class OutgoingCall:
     """A call of ours. ``context`` is the caller's to use."""
 
-    __slots__ = ("answer", "body", "context", "deadline", "flags", "id", "items", "module", "received")
+    __slots__ = ("answer", "body", "context", "deadline", "flags", "grain", "id", "items", "module", "received")
 
     def __init__(self, module: bytes, body: bytes, flags: int, deadline: float, context: Any) -> None:
         self.id = 0
@@ -39,6 +39,8 @@ class OutgoingCall:
         self.flags = flags
         self.deadline = deadline
         self.context = context
+        #: Of its deadline.
+        self.grain = 0
         #: The response, while it comes in.
         self.answer: IncomingBody | None = None
         #: Our items, if the request is a stream.
@@ -62,7 +64,7 @@ class CallReceived:
     """
 
     __slots__ = (
-        "answer", "body", "call", "context", "deadline", "delivered", "incoming", "items", "module", "moved", "raw",
+        "answer", "body", "call", "context", "deadline", "delivered", "grain", "incoming", "items", "module", "moved", "raw",
         "replied", "takes_stream",
     )  # fmt: skip
 
@@ -75,6 +77,8 @@ class CallReceived:
         self.takes_stream = takes_stream
         self.items: IncomingItems | None = None
         self.context: Any = None
+        #: Of its deadline.
+        self.grain = 0
         #: The body, while it comes in over several frames.
         self.incoming: IncomingBody | None = None
         #: It was reported.

@@ -47,7 +47,6 @@ __all__ = [
     "FrameType",
     "HelloBody",
     "HelloLimits",
-    "RequestHead",
     "check_json_depth",
     "decode",
     "decode_body",
@@ -181,15 +180,6 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True, rename="camel"):
     retry_after: float | None = None
 
 
-class RequestHead(NamedTuple):
-    """What a request frame says before its body; ``time_left`` in seconds."""
-
-    module: str
-    time_left: float
-    length: int
-    first: memoryview
-
-
 # -- frames ------------------------------------------------------------------------------------------------------------
 
 
@@ -309,8 +299,8 @@ def encode_request(call: int, module: bytes, time_left: float, length: int, firs
     return head + module + first
 
 
-def decode_request(payload: memoryview) -> RequestHead:
-    """Deadline, name and length of a call, and the first bytes of its body."""
+def decode_request(payload: memoryview) -> tuple[str, int, int, memoryview]:
+    """What opens a call: module name, milliseconds left, length of the body, and its first bytes."""
     if len(payload) < _REQUEST.size:
         raise RemoteProtocolError("request is too short")
     milliseconds, length, name_length = _REQUEST.unpack_from(payload)
@@ -319,7 +309,7 @@ def decode_request(payload: memoryview) -> RequestHead:
         raise RemoteProtocolError("request has no proper module name")
     if len(payload) - first > length:
         raise RemoteProtocolError("request holds more than the length it declares")
-    return RequestHead(_text(payload[_REQUEST.size : first]), milliseconds / 1000, length, payload[first:])
+    return _text(payload[_REQUEST.size : first]), milliseconds, length, payload[first:]
 
 
 def encode_response(call: int, length: int, first: bytes, flags: int = 0) -> bytes:
@@ -407,7 +397,8 @@ def decode_body(data: bytes, raw: bool) -> Any:
     """
     if raw:
         return data
-    check_json_depth(data)
+    if len(data) > MAX_JSON_DEPTH:
+        check_json_depth(data)
     return _JSON_DECODER.decode(data)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from bonevalue.wire import frames
 from bonevalue.wire.bodies import BodyBudget
@@ -14,7 +16,7 @@ from bonevalue.wire.memory import MemoryBudget
 from bonevalue.wire.outbox import Outbox
 from bonevalue.wire.streams import LinkCredit
 
-__all__ = ["INLINE_BODY", "LinkCore", "LinkSettings"]
+__all__ = ["INLINE_BODY", "LinkCore", "LinkSettings", "OwnTallies", "Tallies"]
 
 #: Bodies up to this length travel inside the frame that announces them.
 INLINE_BODY = 4096

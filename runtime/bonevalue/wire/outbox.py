@@ -64,6 +64,11 @@ class Outbox:
         return bool(self._urgent or self.has_bulk)
 
     @property
+    def can_move(self) -> bool:
+        """Whether a body or a stream has its turn as soon as there is room."""
+        return bool(self._moving)
+
+    @property
     def has_bulk(self) -> bool:
         """Whether a body or a stream waits for room."""
         return bool(self._moving or self._unadmitted)
@@ -81,13 +86,15 @@ class Outbox:
     def open(self, stream: OutgoingItems) -> None:
         """Send a stream, after the frame that announced it and the body of its request."""
         self._streams[stream.call] = stream
+        self.queued += stream.queued
 
     def push_item(self, stream: OutgoingItems, body: bytes, raw: bool) -> None:
         """Send one more item of a stream; without effect on one that has been discarded."""
         if not stream.ended:
             stream.push(body, raw)
-            self.queued += len(body)
-            self.stir(stream)
+            if self._streams.get(stream.call) is stream:  # else its call waits to begin, and it is counted then
+                self.queued += len(body)
+                self.stir(stream)
 
     def stir(self, stream: OutgoingItems) -> None:
         """A stream has something to send, or has got credit."""

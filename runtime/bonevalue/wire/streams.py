@@ -80,12 +80,12 @@ class OutgoingItems:
     def end(self, frame: bytes = b"") -> None:
         """There are no more items; ``frame`` takes the place of ``END`` after the last."""
         self.ended = True
-        self._last = frame or frames.encode(FrameType.END, self.call)
+        self._last = frame
 
     @property
     def end_size(self) -> int:
         """Bytes that the frame at the end has."""
-        return len(self._last)
+        return len(self._last) or frames.HEADER_SIZE
 
     def clear(self) -> None:
         """Send nothing more."""
@@ -131,8 +131,8 @@ class OutgoingItems:
             return frames.HEADER_SIZE + size, 0
         if not self._items:
             self.finished = True
-            message.append(self._last)
-            return len(self._last), 0
+            message.append(self._last or frames.encode(FrameType.END, self.call))  # the id is known by now
+            return self.end_size, 0
         body, raw = self._items.popleft()
         length = len(body)
         size = min(space - frames.HEADER_SIZE - 4, length)
@@ -191,6 +191,7 @@ class IncomingItems:
         "call",
         "context",
         "credit",
+        "dropped",
         "ended",
         "open",
     )
@@ -201,8 +202,10 @@ class IncomingItems:
         self.credit = credit
         #: No more items come.
         self.ended = False
-        #: Its sender still goes by its credit.
+        #: Its items are wanted, and its sender still goes by its credit.
         self.open = True
+        #: The rest of it was dropped.
+        self.dropped = False
         self.context: Any = None
         self._link = link
         self._items: deque[tuple[bytes, bool]] = deque()
@@ -224,13 +227,16 @@ class IncomingItems:
         Raises:
             RemoteProtocolError: it is beyond the credit, or comes in the middle of another or after the end.
         """
-        if self._part is not None or self.ended:
+        if self.open and (self._part is not None or self.ended):
             raise RemoteProtocolError("an item in the middle of another, or after the end of its stream")
         cost = length + ITEM_COST
         if cost > self.credit:
             raise RemoteProtocolError("an item beyond the credit of its stream")
         self._link.charge(cost)
         self.credit -= cost
+        if not self.open:  # dropped, while its call goes on
+            self._link.give_back(cost)
+            return
         self._unread += cost
         if len(first) == length:
             self._items.append((bytes(first), raw))
@@ -244,6 +250,8 @@ class IncomingItems:
         Raises:
             RemoteProtocolError: no item has begun, or it gets longer than was declared.
         """
+        if not self.open:
+            return
         part = self._part
         if part is None or not data or len(part) + len(data) > self._length:
             raise RemoteProtocolError("part of an item that has not begun, or that is shorter")
@@ -259,7 +267,7 @@ class IncomingItems:
         Raises:
             RemoteProtocolError: it comes in the middle of an item, or again.
         """
-        if self._part is not None or self.ended:
+        if self.open and (self._part is not None or self.ended):
             raise RemoteProtocolError("the end of a stream in the middle of an item, or again")
         self.ended = True
 
@@ -278,7 +286,7 @@ class IncomingItems:
 
     def drop(self) -> None:
         """Nobody wants the rest."""
-        self.ended = True
+        self.ended = self.dropped = True
         self.open = False
         self._items.clear()
         self._part = None
@@ -315,7 +323,7 @@ class LinkCredit:
         if cost > self._credit:
             raise RemoteProtocolError("an item beyond the credit of the link")
         self._credit -= cost
-        if self._credit < self._size // 2 and self._size < self._most and self._share.take(GROWTH):
+        if self._credit < self._size * 3 // 4 and self._size < self._most and self._share.take(GROWTH):
             self._size += GROWTH
             self._grant(GROWTH)
 

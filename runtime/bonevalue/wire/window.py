@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
-__all__ = ["MAX_WINDOW", "MIN_WINDOW", "BulkWindow"]
+__all__ = ["FIRST_WINDOW", "MAX_WINDOW", "MIN_WINDOW", "BulkWindow"]
 
-#: Bytes between which the window lies. A small call waits for what is in flight: the least keeps that to some
-#: milliseconds on a fast path, and is already more than such a path holds.
-MIN_WINDOW = 131_072
+#: Bytes between which the window lies. A small call waits for what is in flight: with the least that is some
+#: milliseconds, and still more than a fast path holds. It begins in between, until the path has been measured.
+MIN_WINDOW = 49_152
+FIRST_WINDOW = 131_072
 MAX_WINDOW = 1_048_576
 #: Twice what the path holds: the acknowledgement of one half is awaited while the other is on its way.
 GAIN = 2.0
@@ -30,7 +31,7 @@ class BulkWindow:
 
     def __init__(self) -> None:
         #: Bytes that may be in flight.
-        self.size = MIN_WINDOW
+        self.size = FIRST_WINDOW
         self._round_trip = inf
         self._rates: deque[float] = deque(maxlen=SAMPLES)
         #: Total sent, total acknowledged and time at the start of the sample under way.
