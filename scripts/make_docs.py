@@ -87,7 +87,9 @@ complete example. `bv check` tells what is wrong with a file, `bv config` shows 
 KEYS = """\
 ## Keys
 
-The sections of a peer come first, up to `trust`; then that of a discovery server; `log` belongs to both.
+The sections of a peer come first, up to `trust`; then that of a discovery server; `log` and `metrics` belong to both.
+Two keys of the top level are no sections:
+
 """
 
 ERRORS_HEAD = """\
@@ -107,7 +109,7 @@ def type_of(info: FieldInfo) -> str:
 
 
 def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    checks = {getattr(entry, "func", None) for entry in metadata}
+    checks = {getattr(entry, "func", None) for entry in (*metadata, *getattr(annotation, "__metadata__", ()))}
     units: dict[Any, str] = {parse_duration: "duration", parse_size: "size", Rate.parse: "rate"}
     for check, words in (units | {Endpoint.parse: "host:port"}).items():
         if check in checks:
@@ -122,7 +124,9 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "mapping"
     if arguments:
         return _words(arguments[0])
-    return {bool: "true \\| false", int: "number", Path: "path", SecretStr: "secret"}.get(annotation, "text")
+    return {bool: "true \\| false", int: "number", float: "number", Path: "path", SecretStr: "secret"}.get(
+        annotation, "text"
+    )
 
 
 def _bounds(info: FieldInfo) -> str:
@@ -176,10 +180,11 @@ def sections_below(section: type[Section], path: str) -> Iterable[tuple[str, typ
 
 def configuration() -> str:
     """docs/configuration.md."""
+    top_level = frozenset(key for key, info in PeerSettings.key_fields().items() if not _stands_alone(info))
     parts = [
         MADE,
         CONFIGURATION,
-        KEYS,
+        KEYS + table(PeerSettings, top_level),
     ]
     shown: dict[str, type[Section]] = dict(sections_below(PeerSettings, ""))
     log = shown.pop("`log`")
@@ -190,6 +195,11 @@ def configuration() -> str:
         skip = RoleSettings.shared if section is DiscoverySettings else frozenset[str]()
         parts.append(f"### {heading}\n\n{text_of(section)}\n\n{table(section, skip)}")
     return "\n".join(parts)
+
+
+def _stands_alone(info: FieldInfo) -> bool:
+    """Whether a top-level key is a value or a list rather than a section, which has a table of its own."""
+    return not any(info.annotation is section for section in sections_of(info.annotation))
 
 
 def text_of(documented: type) -> str:

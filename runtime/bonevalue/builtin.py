@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from bonevalue.descriptions import MODULES, ModuleDescription
 from bonevalue.errors import BadRequest, IdentityMismatch
 from bonevalue.module import Context
 from bonevalue.peer_link import PeerLink
@@ -19,9 +20,8 @@ from bonevalue.serving import ServedModule
 from bonevalue.wire.keys import from_base64url, to_base64url
 from bonevalue.wire.signals import Binary, SignedBlob
 
-__all__ = ["LINKS", "MODULES", "REMOVALS", "STATS", "Removal", "Removals", "builtin_modules", "removal_request"]
+__all__ = ["LINKS", "REMOVALS", "STATS", "Removal", "Removals", "builtin_modules", "removal_request"]
 
-MODULES = "bv.modules"
 LINKS = "bv.links"
 STATS = "bv.stats"
 REMOVALS = "bv.removals"
@@ -57,15 +57,16 @@ def builtin_modules(
         stats: what this peer has counted, and what it is at.
     """
 
-    async def modules(request: Any, context: Context) -> list[dict[str, Any]]:
-        """The modules of this peer that the caller may call: name, doc, JSON Schemas of request and response."""
+    async def modules(request: Any, context: Context) -> list[ModuleDescription]:
+        """The modules of this peer that the caller may call, by name."""
         return [
-            {
-                "name": module.name,
-                "doc": module.doc,
-                "request": module.request_schema,
-                "response": module.response_schema,
-            }
+            ModuleDescription(
+                name=module.name,
+                doc=module.doc,
+                stream=module.streams,
+                request=module.request_schema,
+                response=module.response_schema,
+            )
             for module in sorted(served(), key=lambda module: module.name)
             if module.admits(context.caller)
         ]

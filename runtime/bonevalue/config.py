@@ -171,7 +171,16 @@ class ModuleEntry(Section):
         default=("*",), description="Aliases that may call it; `Us` is the own account, `*` everyone trusted."
     )
     concurrency: int = Field(
-        default=64, ge=1, le=65_536, description="Calls that run at once; more wait, and too many get `busy`."
+        default=64,
+        ge=1,
+        le=65_536,
+        description="Calls that run at once; more wait, and when `rpc.queue` of them wait, further ones get `busy`.",
+    )
+    rate: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=1_000_000,
+        description="Calls a second that one other peer may make, with bursts of as many; more get `rate_limited`.",
     )
     config: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="For the class's own `Config`, which validates it."
@@ -253,12 +262,65 @@ class IceSettings(Section):
 
 
 class RpcSettings(Section):
-    """Calls."""
+    """Calls. What one link may take of this peer, and all of them together."""
 
     timeout: Duration = Field(default=30.0, gt=0, le=600, description="Deadline of a call that sets none.")
-    max_body: Size = Field(
-        default=8 * 2**20, ge=1024, le=16 * 2**20, description="Largest request or response; more goes as a stream."
+    max_timeout: Duration = Field(
+        default=600.0,
+        gt=0,
+        le=600,
+        validate_default=True,
+        description="Longest deadline of a call, ours or another peer's; a longer one is cut to it.",
     )
+    max_body: Size = Field(
+        default=8 * 2**20,
+        ge=1024,
+        le=16 * 2**20,
+        description="Largest request or response, else `too_large`; more goes as a stream.",
+    )
+    max_calls: int = Field(
+        default=1024, ge=1, le=65_536, description="Calls of one other peer that are under way at once, else `busy`."
+    )
+    queue: int = Field(
+        default=1024,
+        ge=0,
+        le=65_536,
+        description="Calls that wait for a module whose `concurrency` is used up, else `busy`.",
+    )
+    memory: Size = Field(
+        default=64 * 2**20,
+        ge=2**20,
+        le=2**36,
+        validate_default=True,
+        description="What all links together may hold of long bodies and items, else `busy`; twice `max_body` or more.",
+    )
+    send_buffer: Size = Field(
+        default=4 * 2**20,
+        ge=2**18,
+        le=2**30,
+        description="What may wait to be sent on one link; then calls, answers and streams wait.",
+    )
+    stall_timeout: Duration = Field(
+        default=30.0,
+        ge=1,
+        le=3600,
+        description="How long another peer may acknowledge nothing that it is sent; then its link is closed, `slow`.",
+    )
+
+    @field_validator("max_timeout")
+    @classmethod
+    def _covers_the_default(cls, max_timeout: float, info: ValidationInfo) -> float:
+        if max_timeout < info.data.get("timeout", 0):
+            raise ValueError("is shorter than rpc.timeout")
+        return max_timeout
+
+    @field_validator("memory")
+    @classmethod
+    def _holds_two_bodies(cls, memory: int, info: ValidationInfo) -> int:
+        # One request that is coming in and one answer that is going out: with less, a single call could be `busy`.
+        if memory < 2 * info.data.get("max_body", 0):
+            raise ValueError("is less than twice rpc.max_body")
+        return memory
 
 
 class TrustSettings(Section):

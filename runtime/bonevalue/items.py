@@ -3,13 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Protocol, Self
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Protocol, Self, TypeAlias
 
 from bonevalue.errors import Cancelled, LocalProtocolError
 from bonevalue.wire import frames
 
-__all__ = ["ReceivedItems", "SingleItem"]
+__all__ = ["Items", "ReceivedItems", "SingleItem", "hand_over"]
+
+#: What a caller sends after its request: JSON values or bytes, each at most 512 KiB long.
+Items: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+
+#: Items that a producer may hand over before the event loop has its turn, for those that never wait for anything.
+MAX_ITEMS_A_TURN = 32
+
+
+async def hand_over(items: Items, put: Callable[[bytes, bool], Awaitable[None] | None]) -> None:
+    """
+    Encode each item and hand it over; the iterator is closed, however it ends.
+
+    Args:
+        put: takes the bytes of an item and whether they are raw; what it gives, if anything, is awaited before the
+            next one is asked for.
+
+    Raises:
+        TypeError, ValueError: an item is neither JSON nor bytes.
+        Exception: what the iterator, or ``put``, raises.
+    """
+    source = aiter(items) if isinstance(items, AsyncIterable) else _each(items)
+    in_turn = 0
+    try:
+        async for item in source:
+            slow = put(*frames.encode_body(item))
+            in_turn += 1
+            if slow is not None:
+                await slow
+                in_turn = 0
+            elif in_turn == MAX_ITEMS_A_TURN:
+                await asyncio.sleep(0)
+                in_turn = 0
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
 
 
 class Source(Protocol):

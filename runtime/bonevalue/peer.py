@@ -18,8 +18,6 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
-from copy import copy
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -28,35 +26,38 @@ from typing import Any, Literal, Self, get_args
 from pydantic import ValidationError
 
 from bonevalue.builtin import REMOVALS, builtin_modules, removal_request
+from bonevalue.calling import Calls, Ping
 from bonevalue.config import Address, PeerSettings
+from bonevalue.descriptions import ModuleDescription
 from bonevalue.dialler import Dialler
-from bonevalue.discovery import DiscoveryClient, register_account, tls_context
+from bonevalue.discovery import DiscoveryClient, tls_context
 from bonevalue.errors import (
     BoneValueError,
     ConfigError,
-    Deadline,
-    IdentityMismatch,
     LinkLost,
     LocalProtocolError,
-    NoTarget,
     NotTrusted,
     PeerOffline,
     Unavailable,
 )
 from bonevalue.host import Host
-from bonevalue.link import Connection, IceConfig, Link, LinkEngine, PathInfo
+from bonevalue.link import Connection, IceConfig, Link, LinkEngine
 from bonevalue.loader import load_peer_file
 from bonevalue.loop_lag import LoopLag
 from bonevalue.module import Caller, Module
-from bonevalue.peer_link import CallMoved, PeerLink
+from bonevalue.peer_link import PeerLink
 from bonevalue.penalties import AT_FAULT, Penalties
 from bonevalue.pool import Pool
+from bonevalue.registration import register
+from bonevalue.results import Result, Results
 from bonevalue.rtc import RtcEngine
 from bonevalue.serving import DEFAULT_CONCURRENCY, ServedModule
-from bonevalue.target import EVERYONE, OWN_ACCOUNT, Result, Target
+from bonevalue.stream import Stream
+from bonevalue.target import EVERYONE, OWN_ACCOUNT, Target
 from bonevalue.trust import KnownContact, Trust
 from bonevalue.wire.calls import LinkSettings, Proof
 from bonevalue.wire.contacts import ContactBook
+from bonevalue.wire.frames import encode_body
 from bonevalue.wire.introductions import Introductions
 from bonevalue.wire.keys import AccountKeys, fingerprint_of, realm_of
 from bonevalue.wire.session import Session
@@ -84,7 +85,20 @@ from bonevalue.wire.signals import (
     SignedBlob,
 )
 
-__all__ = ["AGENT", "KnownContact", "Peer", "PeerEntry", "PeerEvent", "Ping", "Result", "Target", "register"]
+__all__ = [
+    "AGENT",
+    "KnownContact",
+    "ModuleDescription",
+    "Peer",
+    "PeerEntry",
+    "PeerEvent",
+    "Ping",
+    "Result",
+    "Results",
+    "Stream",
+    "Target",
+    "register",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -96,14 +110,6 @@ DRAIN = 2.0
 TIDY_UP = 3.0
 
 PeerEvent = Literal["connect", "disconnect", "peerconnect", "peerdisconnect", "newuser", "refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """The way to a peer: round trip in seconds, and the kinds of both ends of the path."""
-
-    round_trip: float
-    path: PathInfo | None
 
 
 class Peer:
@@ -180,7 +186,6 @@ class Peer:
         self.settings = settings
         #: Own peer id; empty until the first login.
         self.id = ""
-        self.default_timeout = settings.rpc.timeout
         self._visible = visible
         self._engine = engine
         self._listeners: dict[str, list[Callable[..., Any]]] = {}
@@ -216,6 +221,13 @@ class Peer:
             on_added=self._link_added,
             check=self._check_penalty,
             counters=self.counters,
+        )
+        self._calls = Calls(
+            self._pool,
+            default_timeout=rpc.timeout,
+            max_timeout=rpc.max_timeout,
+            report=self._report,
+            spawn=self.spawn,
         )
         for module in builtin_modules(
             self._host.modules.values, self._pool.links, self._removed_elsewhere, self._stats
@@ -263,6 +275,7 @@ class Peer:
             username, realm, keys=self._keys, contacts=self._contacts, jitter=random.random, visible=self._visible,
             agent=AGENT,
         )  # fmt: skip
+        self._calls.online = self._session.peers
         ca_file = self.settings.server.ca_file
         tls = tls_context(str(ca_file) if ca_file else None) if address.secure else None
         self._discovery = DiscoveryClient(address, self._session, on_event=self._on_event, tls=tls)
@@ -343,7 +356,7 @@ class Peer:
     @property
     def aliases(self) -> tuple[str, ...]:
         """Everyone who trusts this account, ``Us`` first."""
-        return self._session.aliases
+        return self._session.aliases if self._run is not None else ()
 
     @property
     def modules(self) -> list[str]:
@@ -373,11 +386,11 @@ class Peer:
 
     def peers(self) -> list[PeerEntry]:
         """All online peers, this one not among them."""
-        return [PeerEntry(name, peer_id) for peer_id, name in self._session.peers.items()]
+        return self._calls.resolve(EVERYONE)
 
     def get(self, query: str) -> Target:
         """Whom to call: ``*`` everyone, ``Us`` one's own account, an alias, or a peer id. Never fails."""
-        return Target(self, query)
+        return Target(self._calls, query)
 
     def on(self, event: PeerEvent, listener: Callable[..., Any]) -> None:
         """
@@ -441,43 +454,6 @@ class Peer:
         """Change the account's password; see :meth:`bonevalue.trust.Trust.change_password`."""
         await self._trust.change_password(password)
 
-    # -- calling (what a Target needs) ---------------------------------------------------------------------------------
-
-    def resolve(self, query: str) -> list[PeerEntry]:
-        """The peers that a query means just now."""
-        if query.isdigit():
-            name = self._session.peers.get(query)
-            link = self._pool.current(query)
-            if name is None and link is not None:
-                name = link.remote.name
-            return [] if name is None else [PeerEntry(name, query)]
-        everyone = self.peers()
-        if query == EVERYONE:
-            return everyone
-        wanted = OWN_ACCOUNT if query.lower() == OWN_ACCOUNT.lower() else query.lower()
-        return [peer for peer in everyone if peer.name == wanted]
-
-    def is_linked(self, peer_id: str) -> bool:
-        """Whether a call to that peer could go at once."""
-        return self._pool.current(peer_id) is not None
-
-    async def call_peer(self, peer: PeerEntry, module: str, request: Any, *, timeout: float, keep_alive: bool) -> Any:
-        """Call a module of one peer; see :meth:`Target.call`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(timeout, self.settings.rpc.max_timeout)
-        while True:
-            link = await self._link(peer, deadline)
-            with suppress(CallMoved):
-                return await link.call(module, request, deadline - loop.time(), keep_alive)
-
-    async def ping_peer(self, peer: PeerEntry, *, timeout: float) -> Ping:
-        """Measure the way to one peer; see :meth:`Target.ping`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        link = await self._link(peer, deadline)
-        round_trip = await link.ping(max(0.0, deadline - loop.time()))
-        return Ping(round_trip, link.connection.path())
-
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside, for as long as the peer lives; what it raises is logged."""
         task = asyncio.get_running_loop().create_task(work)
@@ -485,26 +461,6 @@ class Peer:
         task.add_done_callback(self._work_ended)
 
     # -- links ---------------------------------------------------------------------------------------------------------
-
-    async def _link(self, peer: PeerEntry, deadline: float) -> PeerLink:
-        if peer.id == self.id:
-            raise NoTarget("a peer does not call itself")
-        try:
-            async with asyncio.timeout_at(deadline):
-                link = await self._pool.link(peer.id)
-        except BoneValueError as shared:
-            error = copy(shared)  # others may wait for the same attempt
-            error.peer = peer.id
-            raise error from shared
-        except TimeoutError:
-            raise Deadline(f"no link to {peer.name}/{peer.id} within the call's time") from None
-        if link.remote.name != peer.name:
-            # Presence is the server's word; only the link has proof. What is meant for one must not go to another.
-            mismatch = IdentityMismatch(f"the server says that peer {peer.id} is {peer.name}: it is {link.remote.name}")
-            logger.warning("a call was not made: %s", mismatch.message)
-            self._report(mismatch, peer.id)
-            raise mismatch
-        return link
 
     async def _dial(self, peer_id: str) -> PeerLink:
         name = self._session.peers.get(peer_id)
@@ -585,9 +541,11 @@ class Peer:
             self.spawn(self._send_removals(removals[-256:], PeerEntry(OWN_ACCOUNT, link.remote.id)))
 
     async def _send_removals(self, removals: list[SignedBlob], peer: PeerEntry) -> None:
+        body, raw = encode_body(removal_request(removals))
         with suppress(BoneValueError):
-            request = removal_request(removals)
-            await self.call_peer(peer, REMOVALS, request, timeout=self.default_timeout, keep_alive=False)
+            await self._calls.call_peer(
+                peer, REMOVALS, body, raw, timeout=self._calls.default_timeout, keep_alive=False
+            )
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -679,28 +637,6 @@ class Peer:
         self._host.modules.add(module)
         if isinstance(module.source, Module):
             module.source.peer = self
-
-
-async def register(
-    address: str,
-    username: str,
-    password: str,
-    *,
-    realm: str | None = None,
-    ca_file: Path | str | None = None,
-) -> None:
-    """
-    Make an account on a discovery server that takes new ones.
-
-    Raises:
-        DiscoveryError: registration is closed, the name is taken or bad, the realm is another.
-        WeakPassword: the password is too short or too common.
-    """
-    where = Address.parse(address)
-    realm = realm_of(realm or where.host)
-    keys = await asyncio.to_thread(AccountKeys.derive, password, realm=realm, username=username)
-    tls = tls_context(str(ca_file) if ca_file else None) if where.secure else None
-    await register_account(where, keys, username=username, realm=realm, tls=tls)
 
 
 async def _tell(listener: Callable[..., Any], event: str, arguments: tuple[Any, ...]) -> None:

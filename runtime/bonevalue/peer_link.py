@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from copy import copy
+from functools import partial
 from typing import Any
 
 from bonevalue.errors import (
@@ -24,9 +25,11 @@ from bonevalue.errors import (
     RemoteProtocolError,
     Slow,
 )
+from bonevalue.flow import Flow
 from bonevalue.host import Host
-from bonevalue.items import ReceivedItems, SingleItem
+from bonevalue.items import Items, ReceivedItems, SingleItem, hand_over
 from bonevalue.link import Connection, Link
+from bonevalue.link_calls import CallMoved, LinkAnswer, OpenStream, fail_call
 from bonevalue.module import Caller
 from bonevalue.wire import frames
 from bonevalue.wire.calls import CallTable, LinkState, Proof
@@ -46,85 +49,10 @@ from bonevalue.wire.events import (
 )
 from bonevalue.wire.link_core import INLINE_BODY
 from bonevalue.wire.streams import OutgoingItems
-from bonevalue.wire.window import BulkWindow
 
-__all__ = ["CallMoved", "Items", "PeerLink"]
+__all__ = ["PeerLink"]
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two looks at a link with something on its way.
-STALL_CHECK = 0.5
-#: Bytes of a stream that wait to be sent, beyond which its producer waits.
-STREAM_QUEUE = 65_536
-#: Items that a producer may hand over before the event loop has its turn.
-MAX_ITEMS_A_TURN = 32
-#: Bytes of small frames that are sent without waiting for the end of the turn: about what one packet carries.
-PACKET = 1_000
-#: Bytes in flight up to which a round trip counts as that of the empty path.
-QUIET = 16_384
-
-#: What follows a request: JSON values or bytes.
-Items = Iterable[Any] | AsyncIterable[Any]
-
-
-class CallMoved(Exception):
-    """The remote peer drains the link and did not begin the call: it may go over a new one."""
-
-
-class _OpenStream:
-    """A call of ours that may be answered by a stream."""
-
-    def __init__(self, begun: asyncio.Future[ReceivedItems]) -> None:
-        #: Resolved when the answer begins.
-        self.begun = begun
-        self.received: ReceivedItems | None = None
-        #: Sends our items.
-        self.sender: asyncio.Task[None] | None = None
-
-    def settle(self, error: Exception) -> None:
-        """The call has failed."""
-        self.end()
-        if self.received is not None:
-            self.received.fail(error)
-        else:
-            _fail(self.begun, error)
-
-    def end(self) -> None:
-        """The call is over: our items are no longer wanted."""
-        if self.sender is not None:
-            self.sender.cancel()
-
-
-class _Answer:
-    """Where the answer to one call goes."""
-
-    __slots__ = ("_call", "_link", "_stream", "items", "takes_stream")
-
-    def __init__(self, link: PeerLink, call: CallReceived) -> None:
-        self._link = link
-        self._call = call
-        self._stream: OutgoingItems | None = None
-        self.takes_stream = call.takes_stream
-        self.items: AsyncIterator[Any] | None = None if call.items is None else link.incoming(call)
-
-    def blocked(self) -> Awaitable[None] | None:
-        return self._link.blocked()
-
-    def reply(self, body: bytes, raw: bool) -> None:
-        self._link.reply(self._call, body, raw)
-
-    def fail(self, error: BoneValueError) -> None:
-        self._link.fail(self._call, error)
-
-    def begin(self) -> None:
-        self._stream = self._link.begin(self._call)
-
-    def item(self, body: bytes, raw: bool) -> Awaitable[None] | None:
-        assert self._stream is not None
-        return self._link.put(self._stream, body, raw)
-
-    def end(self) -> None:
-        self._link.end(self._call)
 
 
 class PeerLink:
@@ -182,9 +110,6 @@ class PeerLink:
         )
         self._proved: asyncio.Future[None] = self._loop.create_future()
         self.gone: asyncio.Future[BoneValueError] = self._loop.create_future()
-        self._flush_scheduled = False
-        #: Calls of ours begun since the last flush, and between the two before it.
-        self._begun = self._batch = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         #: Whether a call of ours wanted the link kept; the hold that comes with dialling alone ends with its first use.
@@ -193,20 +118,20 @@ class PeerLink:
         self._hold_timer: asyncio.TimerHandle | None = None
         if offerer:
             self._hold_timer = self._loop.call_later(idle_timeout, self._hold_over)
-        self._window = BulkWindow()
-        self._sent = 0
-        #: Bytes acknowledged when that was last looked at, and since when it has been so many.
-        self._progress = (0, now)
-        self._look_timer: asyncio.TimerHandle | None = None
-        #: Set while new work may be taken on.
-        self._clear = asyncio.Event()
-        self._clear.set()
+        #: What goes out.
+        self._flow = Flow(
+            link,
+            self._table,
+            limit=host.send_buffer,
+            stall_timeout=host.stall_timeout,
+            counters=host.counters,
+            on_idle=self._now_idle,
+            on_stalled=self._violated,
+        )
         self._pongs: dict[int, asyncio.Future[float]] = {}
-        link.low_water = min(self._window.size, host.send_buffer) // 2
-        link.on_drained = self._wake
         link.on_message = self._receive
         link.on_closed = self._lost
-        self._wake()
+        self._flow.wake()
         self._arm()
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -234,7 +159,7 @@ class PeerLink:
     @property
     def send_buffer(self) -> int:
         """Bytes that wait to be sent, or were sent and are not acknowledged."""
-        return self._link.buffered + self._table.backlog + self._table.queued_items
+        return self._flow.buffered
 
     async def prove(self) -> None:
         """
@@ -272,18 +197,18 @@ class PeerLink:
         self, module: str, body: bytes, raw: bool, timeout: float, keep_alive: bool = True, items: Items | None = None
     ) -> Any:
         """The same with a request that :func:`~bonevalue.wire.frames.encode_body` has encoded."""
-        if not self._clear.is_set():
-            timeout = await self._wait_clear(timeout)
+        if not self._flow.is_clear:
+            timeout = await self._flow.wait(timeout)
         answer: asyncio.Future[tuple[bytes, bool]] = self._loop.create_future()
         call = self._begin(module, body, raw, timeout, keep_alive, answer, items=items is not None)
         sender = None
         if items is not None:
-            sender = self._loop.create_task(self._send(call, items, lambda error: _fail(answer, error)))
+            sender = self._loop.create_task(self._send(call, items, lambda error: fail_call(answer, error)))
         try:
             body, raw = await answer
         except asyncio.CancelledError:
             self._table.cancel(call, time.monotonic())
-            self._wake()
+            self._flow.wake()
             raise
         finally:
             if sender is not None:
@@ -318,9 +243,9 @@ class PeerLink:
         self, module: str, body: bytes, raw: bool, timeout: float, keep_alive: bool = True, items: Items | None = None
     ) -> ReceivedItems:
         """The same with a request that :func:`~bonevalue.wire.frames.encode_body` has encoded."""
-        if not self._clear.is_set():
-            timeout = await self._wait_clear(timeout)
-        opening = _OpenStream(self._loop.create_future())
+        if not self._flow.is_clear:
+            timeout = await self._flow.wait(timeout)
+        opening = OpenStream(self._loop.create_future())
         call = self._begin(module, body, raw, timeout, keep_alive, opening, items=items is not None, takes_stream=True)
         if items is not None:
             opening.sender = self._loop.create_task(self._send(call, items, opening.settle))
@@ -329,7 +254,7 @@ class PeerLink:
         except asyncio.CancelledError:
             opening.end()
             self._table.cancel(call, time.monotonic())
-            self._wake()
+            self._flow.wake()
             self._used()
             raise
 
@@ -340,7 +265,7 @@ class PeerLink:
         raw: bool,
         timeout: float,
         keep_alive: bool,
-        context: asyncio.Future[tuple[bytes, bool]] | _OpenStream,
+        context: asyncio.Future[tuple[bytes, bool]] | OpenStream,
         *,
         items: bool = False,
         takes_stream: bool = False,
@@ -358,35 +283,21 @@ class PeerLink:
         if keep_alive and not self._kept:
             self._kept = True
             self._table.hold(True)
-        self._begun += 1
-        if self._batch <= 1 and self._table.active == 1:
-            self._flush()  # a lone call does not wait for others of this turn
-        else:
-            self._send_packet()
+        self._flow.wake_for_call()
         if call.deadline < self._timer_due:
             self._arm()
         if len(body) > INLINE_BODY:
-            self._gauge()
+            self._flow.gauge()
         return call
 
     async def _send(self, call: OutgoingCall, items: Items, fail: Callable[[Exception], None]) -> None:
         """Send the items that follow a request, as fast as the remote peer takes them."""
         stream = call.items
         assert stream is not None
-        in_turn = 0
-        source = aiter(items) if isinstance(items, AsyncIterable) else _each(items)
         try:
-            async for item in source:
-                slow = self.put(stream, *frames.encode_body(item))
-                in_turn += 1
-                if slow is not None:
-                    await slow
-                    in_turn = 0
-                elif in_turn == MAX_ITEMS_A_TURN:
-                    await asyncio.sleep(0)
-                    in_turn = 0
+            await hand_over(items, partial(self._flow.put, stream))
             self._table.end_items(call)
-            self._wake()
+            self._flow.wake()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -396,15 +307,11 @@ class PeerLink:
         except Exception as error:  # what the iterator raises is for whoever made the call
             self._give_up(call)
             fail(error)
-        finally:
-            close = getattr(source, "aclose", None)
-            if close is not None:
-                await close()
 
     def _give_up(self, call: OutgoingCall) -> None:
         """The answer to a call is no longer wanted."""
         self._table.cancel(call, time.monotonic())
-        self._wake()
+        self._flow.wake()
 
     def _not_json(self, module: str, what: str, problem: str) -> BoneValueError:
         error = RemoteProtocolError(f"the {what} of {module} is not JSON: {problem}")
@@ -429,12 +336,12 @@ class PeerLink:
         """Answer a received call."""
         self._table.reply(call, body, raw, time.monotonic())
         if self._table.idle:
-            self._flush()  # nothing else can join it
+            self._flow.flush()  # nothing else can join it
             self._now_idle()
             return
-        self._send_packet()
+        self._flow.wake_for_packet()
         if len(body) > INLINE_BODY:
-            self._gauge()
+            self._flow.gauge()
 
     def fail(self, call: CallReceived, error: BoneValueError) -> None:
         """End a received call with an error."""
@@ -442,65 +349,32 @@ class PeerLink:
         if self._table.idle:
             self._now_idle()
         else:
-            self._wake()
+            self._flow.wake()
 
     def begin(self, call: CallReceived) -> OutgoingItems:
         """Answer a received call with a stream."""
         stream = self._table.begin(call, time.monotonic())
-        self._wake()
+        self._flow.wake()
         return stream
 
     def put(self, stream: OutgoingItems, body: bytes, raw: bool) -> Awaitable[None] | None:
-        """
-        Send one more item of a stream.
+        """Send one more item of such a stream; see :meth:`~bonevalue.flow.Flow.put`."""
+        return self._flow.put(stream, body, raw)
 
-        Returns:
-            what to await before the next one, while the remote peer does not keep up.
-
-        Raises:
-            LinkLost: the call is over.
-            TooLarge: the item is longer than one may be.
-        """
-        if stream.ended:
-            raise LinkLost("the call is over, nobody takes its items")
-        self._table.push_item(stream, body, raw)
-        self._host.counters.items_sent += 1
-        self._wake()
-        if stream.queued <= STREAM_QUEUE and self._clear.is_set():
-            return None
-        stream.context = wait = self._loop.create_future()
-        return wait
+    def blocked(self) -> Awaitable[None] | None:
+        """What to await before a received call is looked at; see :meth:`~bonevalue.flow.Flow.blocked`."""
+        return self._flow.blocked()
 
     def end(self, call: CallReceived) -> None:
         """The stream that answers a received call is complete."""
         self._table.end(call)
-        self._wake()
+        self._flow.wake()
 
-    def blocked(self) -> Awaitable[None] | None:
-        """What to await before new work is taken on, while what is to be sent is over the limit."""
-        return None if self._clear.is_set() else self._until_clear()
-
-    async def _until_clear(self) -> None:
-        while not self._clear.is_set():
-            await self._clear.wait()
-
-    async def _wait_clear(self, timeout: float) -> float:
-        """The same for a call of ours; gives what is left of its time."""
-        deadline = time.monotonic() + timeout
-        try:
-            async with asyncio.timeout(timeout):
-                await self._until_clear()
-        except TimeoutError:
-            raise Deadline("the peer did not read what it was sent within the call's time") from None
-        return deadline - time.monotonic()
-
-    def _gauge(self) -> None:
-        if self._link.buffered + self._table.backlog > self._host.send_buffer and not self.gone.done():
-            if self._clear.is_set():
-                self._host.counters.limited["send_buffer"] += 1
-                self._clear.clear()
-        elif not self._clear.is_set():
-            self._clear.set()
+    def _taken(self, items: int) -> None:
+        """So many items were taken, or the rest is not wanted: there may be credit to send."""
+        self._host.counters.items_received += items
+        if self._table.waiting:
+            self._flow.wake()
 
     # -- round trip ----------------------------------------------------------------------------------------------------
 
@@ -517,7 +391,7 @@ class PeerLink:
         pong: asyncio.Future[float] = self._loop.create_future()
         number = self._table.ping(time.monotonic())
         self._pongs[number] = pong
-        self._wake()
+        self._flow.wake()
         try:
             async with asyncio.timeout(timeout):
                 return await pong
@@ -574,11 +448,11 @@ class PeerLink:
     def _end(self, error: BoneValueError, why: str) -> None:
         self.ended = why
         self._table.close(error)
-        self._clear.set()
-        for handle in (self._timer, self._hold_timer, self._look_timer):
+        self._flow.close()
+        for handle in (self._timer, self._hold_timer):
             if handle is not None:
                 handle.cancel()
-        self._timer = self._hold_timer = self._look_timer = None
+        self._timer = self._hold_timer = None
         self.gone.set_result(error)
         if not self._proved.done():
             self._proved.set_exception(error)
@@ -598,22 +472,22 @@ class PeerLink:
             if self._table.quiet:
                 self._table.goaway("idle", time.monotonic())
             if self._table.has_output:
-                self._wake()
+                self._flow.wake()
             if self._timer is None:
                 self._arm()
 
     def _call_received(self, call: CallReceived) -> None:
         if call.deadline < self._timer_due:
             self._arm()
-        call.context = self._host.start(call, self.remote, _Answer(self, call))
+        call.context = self._host.start(call, self.remote, LinkAnswer(self, call))
 
     def _call_cancelled(self, event: CallCancelled) -> None:
         if event.call.context is not None:
             event.call.context.cancel()
 
     def _call_answered(self, event: CallAnswered) -> None:
-        context: asyncio.Future[tuple[bytes, bool]] | _OpenStream = event.call.context
-        if not isinstance(context, _OpenStream):
+        context: asyncio.Future[tuple[bytes, bool]] | OpenStream = event.call.context
+        if not isinstance(context, OpenStream):
             if not context.done():
                 context.set_result((event.body, event.raw))
             return
@@ -625,13 +499,13 @@ class PeerLink:
 
     def _answer_begun(self, event: AnswerBegun) -> None:
         call = event.call
-        context: _OpenStream = call.context
+        context: OpenStream = call.context
         assert call.received is not None
 
         def give_up() -> None:
             context.end()
             self._table.cancel(call, time.monotonic())
-            self._wake()
+            self._flow.wake()
             self._used()
 
         context.received = self._items_of(call, call.received, closed=give_up)
@@ -651,8 +525,8 @@ class PeerLink:
         )
 
     def _items_arrived(self, event: ItemsArrived) -> None:
-        context: _OpenStream | ReceivedItems | None = event.items.context
-        if isinstance(context, _OpenStream):
+        context: OpenStream | ReceivedItems | None = event.items.context
+        if isinstance(context, OpenStream):
             if context.received is not None:
                 context.received.arrived()
             if event.items.ended:
@@ -662,32 +536,32 @@ class PeerLink:
             context.arrived()
 
     def _call_failed(self, event: CallFailed) -> None:
-        context: asyncio.Future[tuple[bytes, bool]] | _OpenStream = event.call.context
+        context: asyncio.Future[tuple[bytes, bool]] | OpenStream = event.call.context
         error = copy(event.error)  # one that ended the link goes to many callers
         error.peer = self.remote.id
-        if isinstance(context, _OpenStream):
+        if isinstance(context, OpenStream):
             context.settle(error)
             self._used()
         else:
-            _fail(context, error)
+            fail_call(context, error)
 
     def _call_returned(self, event: CallReturned) -> None:
-        context: asyncio.Future[tuple[bytes, bool]] | _OpenStream = event.call.context
-        if isinstance(context, _OpenStream):
+        context: asyncio.Future[tuple[bytes, bool]] | OpenStream = event.call.context
+        if isinstance(context, OpenStream):
             context.settle(CallMoved())
         else:
-            _fail(context, CallMoved())
+            fail_call(context, CallMoved())
 
     def _opened(self, event: LinkOpened) -> None:
         self.agent = event.agent
         self.proved = True
         self._table.ping(time.monotonic())  # the path is empty now: what it takes is its round trip
+        self._arm()  # no longer for the proof
         if not self._proved.done():
             self._proved.set_result(None)
 
     def _pong_received(self, event: PongReceived) -> None:
-        if self._link.buffered <= QUIET:
-            self._window.measured(event.round_trip)
+        self._flow.round_trip(event.round_trip)
         pong = self._pongs.get(event.number)
         if pong is not None and not pong.done():
             pong.set_result(event.round_trip)
@@ -696,93 +570,7 @@ class PeerLink:
         if not self.gone.done():
             self._end(LinkLost("the link was drained"), "drained")
 
-    # -- what goes out -------------------------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
-
-    def _taken(self, items: int) -> None:
-        """So many items were taken, or the rest is not wanted: there may be credit to send."""
-        self._host.counters.items_received += items
-        if self._table.waiting:
-            self._wake()
-
-    def _send_packet(self) -> None:
-        """Send what fills a packet at once, so that the remote peer works on it while the rest is made."""
-        if self._table.waiting >= PACKET:
-            self._flush()
-        else:
-            self._wake()
-
-    def _flush(self) -> None:
-        self._flush_scheduled = False
-        if self.gone.done():
-            return
-        link, table = self._link, self._table
-        if link.buffered > self._host.send_buffer:
-            self._fall_behind()
-            return
-        if self._begun:
-            self._batch, self._begun = self._begun, 0
-        has_bulk = table.has_bulk
-        try:
-            for message in table.data_to_send(self._window.size - link.buffered, time.monotonic()):
-                link.send(message)
-                self._sent += len(message)
-        except LinkLost:
-            return  # on_closed follows
-        self._gauge()
-        if self._look_timer is None and link.buffered:
-            self._progress = (self._sent - link.buffered, time.monotonic())
-            self._look_timer = self._loop.call_later(STALL_CHECK, self._look_again)
-        if has_bulk:
-            self._after_bulk()
-
-    def _after_bulk(self) -> None:
-        """Long bodies and streams have moved."""
-        link, table = self._link, self._table
-        self._let_producers_go_on()
-        if table.idle:  # the last long answer has left
-            self._now_idle()
-        self._window.progress(self._sent, self._sent - link.buffered, time.monotonic())
-        # Never so high that the buffer could fall below its limit without anybody being told.
-        link.low_water = min(self._window.size, self._host.send_buffer) // 2
-        # A link whose buffer was empty, and stayed so, has no reason to say that it has drained.
-        if table.can_move and link.buffered <= link.low_water:
-            self._wake()
-        elif not (table.has_bulk or link.buffered):
-            self._window.idle()
-
-    def _let_producers_go_on(self) -> None:
-        for stream in self._table.moved():
-            wait: asyncio.Future[None] | None = stream.context
-            if wait is not None and stream.queued <= STREAM_QUEUE // 2:
-                stream.context = None
-                if not wait.done():
-                    wait.set_result(None)
-
-    def _fall_behind(self) -> None:
-        """The remote peer takes so little that nothing more is handed over now."""
-        if self._table.waiting > self._host.send_buffer:
-            self._violated(Slow("the peer makes more calls than it reads answers"))
-            return
-        self._gauge()
-
-    def _look_again(self) -> None:
-        """Look whether what is on its way gets acknowledged; over and over, as long as there is something."""
-        self._look_timer = None
-        if not self._link.buffered:
-            return
-        acknowledged, now = self._sent - self._link.buffered, time.monotonic()
-        if acknowledged != self._progress[0]:
-            self._progress = (acknowledged, now)
-        elif now - self._progress[1] > self._host.stall_timeout:
-            self._violated(Slow(f"the peer has taken nothing for {self._host.stall_timeout:.0f} s"))
-            return
-        self._look_timer = self._loop.call_later(STALL_CHECK, self._look_again)
-        self._wake()
+    # -- timers --------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
         due = self._table.timer()
@@ -826,17 +614,6 @@ class PeerLink:
         self._kept = False
         self._table.hold(False)
         self._carry_out()
-
-
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # a caller that was cancelled meanwhile does not look at it
-
-
-async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
-    for item in items:
-        yield item
 
 
 def _nothing(*_: object) -> None:

@@ -36,6 +36,7 @@ from aiortc.rtcsctptransport import (
     Chunk,
     DataChunk,
     ForwardTsnChunk,
+    InitChunk,
     SackChunk,
 )
 from aiortc.utils import uint32_gte
@@ -243,6 +244,10 @@ class Guard:
                 return _nothing()
             if acknowledged := self._newly_acknowledged(chunk):
                 self._on_acknowledged(acknowledged)
+        elif isinstance(chunk, InitChunk):
+            # A straggler of the handshake, or worse: aiortc would begin the association anew, in the middle of it.
+            if self._sctp.state == "connected":
+                return _nothing()
         elif isinstance(chunk, ForwardTsnChunk):
             self._stop(self._on_breach, "part of a reliable channel was left out")
         return _nothing() if self._shut else self._receive_chunk(chunk)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from bonevalue.counters import Counters
 from bonevalue.errors import BadRequest, BoneValueError, Busy, ConfigError, Denied, RateLimited, Unavailable
+from bonevalue.items import hand_over
 from bonevalue.module import Caller, Context, Module
 from bonevalue.signature import Signature
 from bonevalue.slots import FairSlots
@@ -25,8 +26,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 64
 #: Calls that wait for a module whose slots are all taken; more are answered ``busy``.
 MAX_WAITING = 1024
-#: Items that a stream may hand over before the event loop has its turn, for generators that never wait for anything.
-MAX_ITEMS_A_TURN = 32
 
 
 class Answer(Protocol):
@@ -192,26 +191,15 @@ class ServedModule:
                 thread.ended.add_done_callback(lambda _: self._give_back())
 
     async def _stream(self, source: AsyncIterable[Any], answer: Answer) -> None:
-        items = aiter(source)
-        try:
-            if not answer.takes_stream:
-                raise self._takes_no_stream()
+        if answer.takes_stream:
             answer.begin()
-            in_turn = 0
-            async for item in items:
-                slow = answer.item(*frames.encode_body(item))
-                in_turn += 1
-                if slow is not None:
-                    await slow
-                    in_turn = 0
-                elif in_turn == MAX_ITEMS_A_TURN:
-                    await asyncio.sleep(0)
-                    in_turn = 0
+            await hand_over(source, answer.item)
             answer.end()
-        finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                await close()
+            return
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+        raise self._takes_no_stream()
 
     def _takes_no_stream(self) -> BadRequest:
         return BadRequest(f"{self.name} answers with a stream: use stream(), or bv call --stream")

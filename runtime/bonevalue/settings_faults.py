@@ -131,6 +131,8 @@ _MESSAGES = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "int_parsing_size": "must be a smaller number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
     "finite_number": "must be a finite number",
 }
 _MAPPINGS = {"model_type", "model_attributes_type", "dict_type", "dataclass_type", "union_tag_not_found"}

@@ -167,10 +167,14 @@ class RoleSettings(Section, BaseSettings):
     #: Whether the fields stand inside that key; otherwise they are top-level keys themselves.
     inside: ClassVar[bool] = False
 
+    metrics: Listen | None = Field(
+        default=None,
+        description="Where `bv-run` serves `/metrics`, `/healthz` and `/readyz` of this process; nowhere if left out.",
+    )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="What is logged, and how.")
 
     #: Fields that are top-level keys in any case and belong to every role.
-    shared: ClassVar[frozenset[str]] = frozenset({"log"})
+    shared: ClassVar[frozenset[str]] = frozenset({"log", "metrics"})
 
     @classmethod
     def settings_customise_sources(

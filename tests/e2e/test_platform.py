@@ -144,7 +144,7 @@ def test_trust_by_token_calls_by_every_target_and_the_end_of_trust(world: World)
     assert world.heard("bob1", "alicia") == [("alice1", "bobby"), ("alice2", "bobby")]
     assert world.heard("bob1", second) == [("alice2", "bobby")]
     result = world.echo("bob1", "alicia")
-    assert result.code == 0 and result.json[-1] == {"summary": {"asked": 2, "answered": 2}}
+    assert result.code == 0 and result.json[-1]["summary"]["answered"] == 2
 
     listed = bv("trust", "list", "--json", folder=world.folder / "alice2")
     assert listed.code == 0 and "bobby" in listed.stdout

@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 from msgspec import Struct, structs
 
+from bonevalue.counters import Counters
 from bonevalue.dialler import Dialler
-from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, PeerOffline
-from bonevalue.host import CallMoved, Host, PeerLink
+from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, PeerOffline, RateLimited
+from bonevalue.host import Host
 from bonevalue.link import Connection, IceConfig, Link
 from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.module import Caller
+from bonevalue.link_calls import CallMoved
+from bonevalue.peer_link import PeerLink
+from bonevalue.penalties import Penalties
 from bonevalue.pool import Pool
 from bonevalue.serving import ServedModule
 from bonevalue.wire.calls import LinkSettings, Proof
@@ -47,6 +51,8 @@ class Node:
         self.wire = wire
         self.host = Host(LinkSettings())
         self.refused: list[str] = []
+        self.counters = Counters()
+        self.penalties = Penalties()
         self.tasks: list[asyncio.Task[None]] = []
         others = {other: identity.account(other).public for other in ("alice", "bob", "carol") if other != name}
         introductions = Introductions(identity.account(name), Friends(name, others), identity.seed(name, 16))
@@ -61,6 +67,8 @@ class Node:
             make_link=self._link,
             report=lambda error, about: self.refused.append(error.code),
             timeout=timeout,
+            penalties=self.penalties,
+            counters=self.counters,
         )
 
     async def request(self, message: Struct, *, timeout: float = 10) -> Any:
@@ -192,6 +200,36 @@ async def test_a_full_peer_says_so(wire: Wire) -> None:
         bob.pool.reserve(str(number + 50), str(number).encode())
     with pytest.raises(LinkLimit, match="bob/2 refused"):
         await alice.pool.link(bob.id)
+
+
+async def test_an_account_that_is_kept_away_is_told_so_before_anything_is_done_for_it(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    bob.penalties.punish(identity.account("alice").public, "abuse")
+    with pytest.raises(RateLimited, match=r"bob/2 refused: .* closed by its fault \(abuse\)") as caught:
+        await alice.pool.link(bob.id)
+    assert caught.value.retry_after is not None and 0 < caught.value.retry_after <= 1
+    assert bob.counters.offers_refused["rate_limited"] == bob.counters.limited["penalty"] == 1
+    assert alice.counters.dials_failed["rate_limited"] == 1
+    assert not wire.network.links and not bob.refused
+    assert await bob.call(alice, 1) == ["bob", 1]  # who keeps it away may still call it
+
+
+async def test_what_a_refusal_asks_us_to_wait_is_bounded(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+
+    def bend(message: Any) -> Any:
+        if not isinstance(message, PeerRequest):
+            return None
+        error = Failure(code="rate_limited", message="later", retry_after=waits.pop())
+        session = Binary(Introductions.session_of(message) or b"")
+        # It goes to whom the bent message names, which is the one that asked.
+        return PeerResponse(to="1", from_="2", session=session, error=error)
+
+    wire.bend, waits = bend, [1e300, -5.0]
+    for bounded in (0.0, 3600.0):
+        with pytest.raises(RateLimited) as caught:
+            await alice.pool.link(bob.id)
+        assert caught.value.retry_after == bounded
 
 
 async def test_a_stranger_is_refused_and_reported(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from bonevalue import logs
+from bonevalue.counters import Counters
 
 
 def test_json_lines_carry_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,3 +56,24 @@ def test_ten_lines_a_second_for_each_key(monkeypatch: pytest.MonkeyPatch) -> Non
     now = 101.0
     assert limit.passes("peer") == (True, 40)
     assert limit.passes("peer") == (True, 0)
+    now = 102.0
+    assert [limit.passes("peer")[0] for _ in range(12)].count(False) == 2
+    assert limit.passes("other") == (True, 0)
+    now = 107.0
+    assert limit.passes("peer") == (True, 2)
+
+
+def test_a_limit_remembers_only_so_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("bonevalue.logs.time.monotonic", lambda: now)
+    counters = Counters()
+    limit = logs.LogLimit(counters)
+    for key in range(logs.MAX_KEYS):
+        assert limit.passes(key) == (True, 0)
+    assert limit.passes("one too many") == (False, 0)
+    assert limit.passes(0) == (True, 0)
+    now = 101.0
+    for key in range(logs.MAX_KEYS, 3 * logs.MAX_KEYS):
+        assert limit.passes(key)[0] is (key < 2 * logs.MAX_KEYS)
+    assert len(limit._keys) == logs.MAX_KEYS
+    assert counters.log_lines_left_out == logs.MAX_KEYS + 1

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, Unavailable
-from bonevalue.host import PeerLink
+from bonevalue.counters import Counters
+from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, RateLimited, Unavailable
 from bonevalue.module import Caller
+from bonevalue.peer_link import PeerLink
 from bonevalue.pool import MAX_UNPROVED, Pool
 from tests.support.waiting import until
 
@@ -48,13 +49,25 @@ class Network:
     """Dials fake links, each when the test says so."""
 
     def __init__(self, max_outgoing: int = 2, max_incoming: int = 3) -> None:
-        self.pool = Pool(self._dial, max_outgoing=max_outgoing, max_incoming=max_incoming)
+        self.counters = Counters()
+        self.kept_away: set[str] = set()
+        self.pool = Pool(
+            self._dial,
+            max_outgoing=max_outgoing,
+            max_incoming=max_incoming,
+            check=self._check,
+            counters=self.counters,
+        )
         self.dialled: list[str] = []
         self.cancelled: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
         self.error: BoneValueError | None = None
         self.made: list[FakeLink] = []
+
+    def _check(self, peer_id: str) -> None:
+        if peer_id in self.kept_away:
+            raise RateLimited("not now", retry_after=5.0)
 
     async def _dial(self, peer_id: str) -> PeerLink:
         self.dialled.append(peer_id)
@@ -249,6 +262,7 @@ async def test_incoming_links_have_a_limit_of_their_own() -> None:
     network.made[0].close()
     network.pool.reserve("3", b"3")
     assert (await network.pool.link("9")).usable
+    assert network.counters.limited["max_incoming"] == 1
 
 
 async def test_links_that_are_being_set_up_have_a_limit() -> None:
@@ -268,6 +282,37 @@ async def test_one_account_cannot_take_all_places_for_links_that_are_being_set_u
     with pytest.raises(LinkLimit, match="8 links of this account"):
         network.pool.reserve("8", b"mallory")
     network.pool.reserve("9", b"alice")
+    assert network.counters.limited["setting_up"] == 1
+
+
+async def test_one_account_opens_only_so_many_links_in_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("bonevalue.pool.time.monotonic", lambda: now)
+    network = Network()
+
+    def open_one(key: bytes) -> None:
+        network.pool.reserve("1", key)
+        network.pool.release("1")
+
+    for _ in range(64):
+        open_one(b"mallory")
+    with pytest.raises(LinkLimit, match="too many links") as caught:
+        open_one(b"mallory")
+    assert caught.value.retry_after == pytest.approx(0.2)
+    open_one(b"alice")
+    now += 0.2
+    open_one(b"mallory")
+    assert network.counters.limited["new_links"] == 1
+
+
+async def test_who_is_kept_away_is_not_dialled_and_waits_for_no_slot() -> None:
+    network = Network(max_outgoing=1)
+    link = await network.pool.link("1")
+    network.kept_away = {"1", "2"}
+    with pytest.raises(RateLimited, match="not now"):
+        await network.pool.link("2")
+    assert await network.pool.link("1") is link  # one that is there stays
+    assert network.dialled == ["1"] and link.usable and network.pool.pending == 0
 
 
 async def test_an_offer_that_meets_our_attempt_needs_no_place_of_its_own() -> None:

@@ -12,7 +12,6 @@ import gc
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from struct import pack
 from typing import Any
 
 import aioice.ice
@@ -21,14 +20,13 @@ from aiortc import RTCSctpTransport
 from aiortc import rtcsctptransport as sctp_module
 from aiortc.rtcsctptransport import (
     SCTP_DATA_FIRST_FRAG,
-    SCTP_DATA_LAST_FRAG,
     SCTP_DATA_UNORDERED,
     WEBRTC_BINARY,
     WEBRTC_DCEP,
     WEBRTC_STRING,
-    Chunk,
     DataChunk,
     ForwardTsnChunk,
+    InitChunk,
     SackChunk,
 )
 
@@ -37,10 +35,9 @@ from bonevalue.errors import ConfigError
 from bonevalue.link import MAX_RECEIVED, CloseReason
 from bonevalue.rtc import RtcEngine, RtcLink
 from bonevalue.rtc_guard import MAX_CHUNKS
+from tests.support.chunks import OPEN, WHOLE, Chunks
 from tests.support.links import Ends, Heard, connect, listen
 from tests.support.waiting import until
-
-WHOLE = SCTP_DATA_FIRST_FRAG | SCTP_DATA_LAST_FRAG
 
 
 @dataclass
@@ -49,26 +46,9 @@ class Duel:
 
     ends: Ends
     attacker: RTCSctpTransport
+    chunks: Chunks
     victim: RtcLink
     heard: Heard
-
-    async def send(self, data: bytes, *, kind: int = WEBRTC_BINARY, stream: int = 0, flags: int = WHOLE) -> None:
-        """Send one data chunk with the next number, whatever the window says."""
-        chunk = DataChunk(flags=flags)
-        chunk.tsn, self.attacker._local_tsn = (
-            self.attacker._local_tsn,
-            sctp_module.tsn_plus_one(self.attacker._local_tsn),
-        )
-        chunk.stream_id, chunk.stream_seq, chunk.protocol, chunk.user_data = stream, 0, kind, data
-        await self.attacker._send_chunk(chunk)
-
-    async def send_raw(self, kind: int, flags: int, body: bytes) -> None:
-        """Send one chunk of which nothing needs to be right."""
-
-        class Raw(Chunk):
-            type = kind
-
-        await self.attacker._send_chunk(Raw(flags, body))
 
     async def ended(self, reason: CloseReason) -> None:
         """Wait for the end of the victim's link, which must have this reason."""
@@ -93,13 +73,10 @@ async def duel() -> AsyncIterator[Duel]:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     ends = await connect(RtcEngine())
     assert isinstance(ends.ours, RtcLink) and isinstance(ends.theirs, RtcLink)
-    yield Duel(ends, ends.ours.sctp, ends.theirs, listen(ends.theirs))
+    yield Duel(ends, ends.ours.sctp, Chunks(ends.ours.sctp), ends.theirs, listen(ends.theirs))
     await ends.close()
     gc.collect()
     assert unhandled == []
-
-
-OPEN = pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +95,7 @@ OPEN = pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x"
 async def test_what_was_not_agreed_on_ends_the_link(
     duel: Duel, data: bytes, kind: int, stream: int, flags: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await duel.send(data, kind=kind, stream=stream, flags=flags)
+    await duel.chunks.data(data, kind=kind, stream=stream, flags=flags)
     await duel.ended(CloseReason.PROTOCOL)
     assert duel.heard.messages == []
     assert "agreed on" in caplog.text
@@ -137,7 +114,7 @@ async def test_a_message_that_is_too_long_ends_the_link(duel: Duel) -> None:
 async def test_a_message_without_end_is_not_waited_for(duel: Duel) -> None:
     piece = bytes(sctp_module.USERDATA_MAX_LENGTH)
     for number in range(MAX_RECEIVED // len(piece) + 2):
-        await duel.send(piece, flags=0 if number else SCTP_DATA_FIRST_FRAG)
+        await duel.chunks.data(piece, flags=0 if number else SCTP_DATA_FIRST_FRAG)
     await duel.ended(CloseReason.PROTOCOL)
 
 
@@ -149,7 +126,7 @@ async def test_leaving_out_a_message_ends_the_link(duel: Duel) -> None:
 
 
 async def test_a_packet_that_makes_aiortc_stumble_ends_the_link(duel: Duel) -> None:
-    await duel.send_raw(DataChunk.type, WHOLE, b"\1\2\3")
+    await duel.chunks.raw(DataChunk.type, WHOLE, b"\1\2\3")
     await duel.ended(CloseReason.PROTOCOL)
 
 
@@ -166,7 +143,7 @@ async def test_what_cannot_be_delivered_is_held_up_to_a_limit(
     while sent < most + 50:
         for _ in range(50):
             duel.attacker._local_tsn += step - 1
-            await duel.send(bytes(size), flags=SCTP_DATA_FIRST_FRAG)
+            await duel.chunks.data(bytes(size), flags=SCTP_DATA_FIRST_FRAG)
             sent += 1
         await duel.took(sent * size)
         assert duel.victim._guard.held <= (most + 1) * size
@@ -178,23 +155,23 @@ async def test_what_cannot_be_delivered_is_limited_in_bytes_too(duel: Duel, monk
     duel.victim._guard._least_window = duel.victim._guard._window - 100_000
     duel.attacker._local_tsn += 1
     for _ in range(120):
-        await duel.send(bytes(1_000), flags=SCTP_DATA_FIRST_FRAG)
+        await duel.chunks.data(bytes(1_000), flags=SCTP_DATA_FIRST_FRAG)
     await duel.ended(CloseReason.ABUSE)
 
 
 async def test_a_chunk_far_ahead_ends_the_link(duel: Duel) -> None:
     duel.attacker._local_tsn += 60_000
-    await duel.send(b"x", flags=SCTP_DATA_FIRST_FRAG)
+    await duel.chunks.data(b"x", flags=SCTP_DATA_FIRST_FRAG)
     await duel.took(1)
     duel.attacker._local_tsn += 10_000
-    await duel.send(b"x", flags=SCTP_DATA_FIRST_FRAG)
+    await duel.chunks.data(b"x", flags=SCTP_DATA_FIRST_FRAG)
     await duel.ended(CloseReason.PROTOCOL)
 
 
 async def test_a_parameter_of_no_length_does_not_stop_the_process(duel: Duel) -> None:
     before = time.monotonic()
     for kind in (1, 2, 4, 5, 6, 9, 130):  # every chunk that has parameters
-        await duel.send_raw(kind, 0, bytes(40))
+        await duel.chunks.raw(kind, 0, bytes(40))
     await duel.unharmed()
     assert time.monotonic() - before < 5
 
@@ -212,6 +189,19 @@ async def test_acknowledging_what_was_never_sent_costs_nothing(duel: Duel) -> No
     sack.gaps = [(65_535, 1), *[(1, 60_000)] * 2]
     await duel.attacker._send_chunk(sack)
     await duel.unharmed()
+
+
+async def test_a_handshake_that_begins_anew_is_passed_over(duel: Duel) -> None:
+    await duel.unharmed()
+    chunk = InitChunk()
+    chunk.initiate_tag, chunk.initial_tsn, chunk.advertised_rwnd = 1234, 5678, 1_000_000
+    chunk.outbound_streams = chunk.inbound_streams = 1
+    for _ in range(3):
+        await duel.attacker._send_chunk(chunk)
+    duel.ends.theirs.send(b"and you?")
+    await until(lambda: duel.victim.buffered == 0)
+    duel.ends.ours.send(b"all right")
+    await until(lambda: b"all right" in duel.heard.messages)
 
 
 async def test_the_channel_reset_is_a_good_end(duel: Duel) -> None:

@@ -18,7 +18,8 @@ from bonevalue import Context
 from bonevalue.counters import Counters
 from bonevalue.errors import BadRequest, Busy, ConfigError, Denied, LinkLost, RateLimited, TooLarge
 from bonevalue.module import Caller
-from bonevalue.serving import MAX_ITEMS_A_TURN, ModuleSet, ServedModule
+from bonevalue.items import MAX_ITEMS_A_TURN
+from bonevalue.serving import ModuleSet, ServedModule
 from bonevalue.wire import frames
 from tests.support.answers import FakeAnswer
 from tests.support.waiting import until

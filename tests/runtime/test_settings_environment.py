@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bonevalue.config import ModuleEntry, PeerSettings
+from bonevalue.settings_fields import Endpoint
 from bonevalue.settings_units import Rate
 from bonevalue_server.config import DiscoverySettings
 from tests.support.settings import PEER, faults_of, load, peer_of
@@ -52,6 +53,7 @@ def test_the_environment_overrides_any_key(tmp_path: Path) -> None:
         "BV_DISCOVERY__TLS": "null",
         "BV_DISCOVERY__ORIGINS": '["https://example.org"]',
         "BV_LOG__FORMAT": "json",
+        "BV_METRICS": "[::1]:9464",
         "PATH": "/bin",
     }
     loaded = load(tmp_path, PEER + "modules: [x.Y]\ndiscovery: {limits: {peers: 7}}\n", environ)
@@ -64,6 +66,7 @@ def test_the_environment_overrides_any_key(tmp_path: Path) -> None:
     assert discovery.limits.peers == 7
     assert discovery.origins == ("https://example.org",)
     assert peer.log.format == discovery.log.format == "json"
+    assert peer.metrics == discovery.metrics == Endpoint("::1", 9464)
 
 
 def test_an_object_made_in_code_does_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

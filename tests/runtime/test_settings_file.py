@@ -55,7 +55,10 @@ def test_only_the_roles_asked_for_are_looked_at(tmp_path: Path) -> None:
         (PEER + "poll: {}\n", ["bonevalue.yaml:3: poll: unknown key; did you mean pool?"]),
         (PEER + "zzzzzz: 1\n", ["bonevalue.yaml:3: zzzzzz: unknown key"]),
         (PEER + "pool: {hartbeat: 1s}\n", ["bonevalue.yaml:3: pool.hartbeat: unknown key; did you mean heartbeat?"]),
-        (PEER + "metrics: null\n", ["bonevalue.yaml:3: metrics: unknown key"]),
+        (
+            "discovery:\n  metrics: 127.0.0.1:9464\n",
+            ["bonevalue.yaml:2: discovery.metrics: unknown key; metrics stands at the top level"],
+        ),
         (
             "discovery: {}\npool: {}\n",
             ["bonevalue.yaml:2: pool: is for a peer, and there is no section server"],
@@ -410,7 +413,7 @@ def test_the_schema_describes_every_key_of_both_roles() -> None:
     schema = settings_file.schema(ROLES)
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == {
-        *("server", "credentials", "modules", "pool", "ice", "rpc", "trust", "log", "discovery")
+        *("server", "credentials", "modules", "pool", "ice", "rpc", "trust", "metrics", "log", "discovery")
     }
     assert "password_file" in schema["$defs"]["CredentialsSettings"]["properties"]
     assert "log" not in schema["properties"]["discovery"]["properties"]

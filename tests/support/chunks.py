@@ -36,12 +36,19 @@ class Chunks:
         self._sctp = sctp
         self._send_chunk = sctp._send_chunk
 
-    async def data(self, data: bytes, *, kind: int = WEBRTC_BINARY, stream: int = 0, flags: int = WHOLE) -> None:
-        """Send one data chunk with the next number, whatever the window says."""
+    async def data(
+        self, data: bytes, *, kind: int = WEBRTC_BINARY, stream: int = 0, order: int = 0, flags: int = WHOLE
+    ) -> None:
+        """
+        Send one data chunk with the next number, whatever the window says.
+
+        Args:
+            order: of its message in the stream; one that is yet to come is held back until its turn.
+        """
         chunk = DataChunk(flags=flags)
         chunk.tsn = self._sctp._local_tsn
         self._sctp._local_tsn = sctp_module.tsn_plus_one(chunk.tsn)
-        chunk.stream_id, chunk.stream_seq, chunk.protocol, chunk.user_data = stream, 0, kind, data
+        chunk.stream_id, chunk.stream_seq, chunk.protocol, chunk.user_data = stream, order, kind, data
         await self._send_chunk(chunk)
 
     async def raw(self, kind: int, flags: int, body: bytes) -> None:

@@ -39,12 +39,12 @@ from tests.support.chunks import Chunks
 from tests.support.processes import PASSWORD, Daemon, both_roles, discovery_role, free_port, write_module, write_yaml
 from tests.support.waiting import until
 
-__all__ = ["STALL", "WITHIN", "Fortress", "Intruder", "Siege", "open_siege"]
+__all__ = ["STALL", "WITHIN", "Fortress", "Intruder", "Siege", "break_in", "keys_of", "open_siege"]
 
 #: Seconds in which a link must be cut after the rules were broken.
 WITHIN = 5.0
 #: Seconds without any acknowledgement that the victim's settings allow.
-STALL = 1.0
+STALL = 3.0
 
 MODULES = """\
 import asyncio
@@ -221,9 +221,31 @@ class Intruder:
         """Forget the frames that have come."""
         self._link.frames.clear()
 
+    async def leave(self) -> None:
+        """End the link and give everything back."""
+        await self._link.connection.close()
+
     async def room(self, most: int = 262_144) -> None:
         """Wait until no more than so much waits to be acknowledged, or the link has ended."""
         await until(lambda: self.link.buffered <= most or self.closed)
+
+
+async def break_in(peer: Peer, victim: str) -> Intruder:
+    """
+    Make a link to a peer of an account that is trusted as `admin`.
+
+    Raises:
+        BoneValueError: what the victim answers.
+    """
+    made: list[RawLink] = []
+
+    def make_link(*args: Any, **options: Any) -> RawLink:
+        made.append(RawLink(*args, **options))
+        return made[-1]
+
+    with mock.patch.object(peer._dialler, "_make_link", make_link):
+        await peer._dialler.dial(victim, "admin")
+    return Intruder(peer, made[-1])
 
 
 class Siege:
@@ -238,6 +260,7 @@ class Siege:
         self.failed: list[str] = []
         self._port = port
         self._peers: list[Peer] = []
+        self._intruders: list[Intruder] = []
         self._before: dict[str, Any] = {}
         self._rss = 0
 
@@ -247,25 +270,18 @@ class Siege:
 
     async def stranger(self, name: str) -> Peer:
         """A peer of that account, trusted and not linked."""
-        peer = Peer(f"ws://127.0.0.1:{self._port}", name, "not looked at")
+        peer = Peer(f"ws://127.0.0.1:{self._port}", name, PASSWORD)
         self._peers.append(peer)
         await peer.start()
-        token = await self.honest.request_token(name)
-        await peer.claim_token("admin", token)
+        await peer.claim_token("admin", await self.honest.request_token(name))
         await until(lambda: self.victim in peer._session.peers, what="the victim is seen")
         return peer
 
     async def come_in(self, peer: Peer) -> Intruder:
         """Make a link; raises what the victim answers."""
-        made: list[RawLink] = []
-
-        def make_link(*args: Any, **options: Any) -> RawLink:
-            made.append(RawLink(*args, **options))
-            return made[-1]
-
-        with mock.patch.object(peer._dialler, "_make_link", make_link):
-            await peer._dialler.dial(self.victim, "admin")
-        return Intruder(peer, made[-1])
+        intruder = await break_in(peer, self.victim)
+        self._intruders.append(intruder)
+        return intruder
 
     async def call(self, module: str, request: Any = None, **options: Any) -> Any:
         """A call of the honest neighbour."""
@@ -291,7 +307,6 @@ class Siege:
             within: seconds, from now.
         """
         async with asyncio.timeout(within):
-            await until(lambda: intruder.closed, timeout=within)
             while not await self.counted("links_closed", reason):
                 await asyncio.sleep(0.01)
         try:
@@ -347,14 +362,19 @@ class Siege:
 
     async def leave(self) -> None:
         """Everyone but the victim goes."""
+        await asyncio.gather(*(intruder.leave() for intruder in self._intruders))
         await asyncio.gather(*(peer.stop(0.0) for peer in [*self._peers, self.honest]))
 
 
 _derive = AccountKeys.derive
 
 
-def _keys_of(password: str, *, realm: str, username: str) -> AccountKeys:
-    """The keys of an account: from its password for the daemon's, which derives them itself; made up for all others."""
+def keys_of(password: str, *, realm: str, username: str) -> AccountKeys:
+    """
+    Takes the place of :meth:`AccountKeys.derive`.
+
+    The daemon derives the keys of its account itself, so they are the right ones; those of all others are made up.
+    """
     if username == "admin":
         return _derive(password, realm=realm, username=username)
     return identity.account(username)
@@ -390,7 +410,7 @@ class Fortress:
 @asynccontextmanager
 async def open_siege(fortress: Fortress) -> AsyncIterator[Siege]:
     """An honest neighbour in front of a fortress; whoever comes later goes at the end."""
-    with mock.patch.object(AccountKeys, "derive", _keys_of):
+    with mock.patch.object(AccountKeys, "derive", keys_of):
         honest = Peer(f"ws://127.0.0.1:{fortress.port}", "admin", PASSWORD)
         siege = Siege(fortress.daemon, fortress.port, fortress.victim, honest)
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +18,9 @@ from bonevalue.serving import ServedModule
 from bonevalue.wire.calls import LinkSettings
 from tests.support.links import Ends, connect
 from tests.support.tables import FakeProof
+from tests.support.waiting import other_tasks, until
 
-__all__ = ["Meeting", "meet"]
+__all__ = ["Meeting", "meet", "met"]
 
 
 @dataclass
@@ -74,3 +77,26 @@ async def meet(
     meeting = Meeting(ends, our_host, their_host, link(our_host, True), link(their_host, False), closed)
     await asyncio.gather(meeting.ours.prove(), meeting.theirs.prove())
     return meeting
+
+
+@asynccontextmanager
+async def met(
+    engine: LinkEngine | None = None,
+    *,
+    ours: LinkSettings | Host | None = None,
+    theirs: LinkSettings | Host | None = None,
+    idle_timeout: float = 60.0,
+) -> AsyncIterator[Meeting]:
+    """The same, closed in the end; then nothing may be left, and nothing may have been raised where nobody looks."""
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    before = asyncio.all_tasks()
+    meeting = await meet(engine, ours=ours, theirs=theirs, idle_timeout=idle_timeout)
+    try:
+        yield meeting
+    finally:
+        await meeting.close()
+    await until(lambda: other_tasks() <= before, what="tasks are left")
+    assert not meeting.our_host.running and not meeting.their_host.running
+    gc.collect()
+    assert unhandled == []

@@ -1,8 +1,8 @@
 """
 ``bv-run FILE``: runs the roles that a settings file declares until it is told to stop.
 
-Start: settings, then the discovery server, then the peer; each says one line when it stands. The peer does not wait
-for its server: it retries, and says when it is online.
+Start: settings, then the pages of ``metrics:``, the discovery server, the peer; each says one line when it stands. The
+peer does not wait for its server: it retries, and says when it is online.
 
 Stop: the first SIGINT or SIGTERM drains (calls under way may finish, for :data:`DRAIN` seconds at most), says goodbye
 to the discovery server and its clients, and exits 0. A second one finds the signals back in the system's hands and
@@ -16,11 +16,11 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
@@ -32,7 +32,11 @@ from bonevalue.cli.settings import DISCOVERY, PEER, read_all
 from bonevalue.config import PeerSettings
 from bonevalue.loader import modules_of
 from bonevalue.serving import ServedModule
+from bonevalue.settings_fields import Endpoint, RoleSettings
 from bonevalue.settings_file import Loaded
+
+if TYPE_CHECKING:
+    from bonevalue.metrics import Pages
 
 __all__ = ["DRAIN", "app"]
 
@@ -72,20 +76,29 @@ def run_daemon(
     loaded = read_all(file, only=None if only is None else [only.value])
     modules = modules_of(loaded)
     loaded.faults.check()
-    log = next(settings.log for settings in loaded.settings.values() if settings is not None)
-    logs.configure(log.level, log.format)
+    common: RoleSettings = next(settings for settings in loaded.settings.values() if settings is not None)
+    logs.configure(common.log.level, common.log.format)
     for warning in loaded.warnings:
         logger.warning(warning)
-    uvloop.run(_serve(loaded, modules))
+    uvloop.run(_serve(loaded, modules, common.metrics))
 
 
-async def _serve(loaded: Loaded, modules: Sequence[ServedModule]) -> None:
+async def _serve(loaded: Loaded, modules: Sequence[ServedModule], metrics: Endpoint | None) -> None:
     told = _told_to_stop()
     async with AsyncExitStack() as roles:
+        ready: dict[str, Callable[[], bool]] = {
+            name: lambda: False for name, settings in loaded.settings.items() if settings is not None
+        }
+        pages = None if metrics is None else await _show(metrics, ready)
+        if pages is not None:
+            roles.push_async_callback(pages.stop)
         discovery = loaded.settings[DISCOVERY]
         if discovery is not None:
             server = server_role.discovery_server(discovery)
             roles.push_async_callback(server.stop)
+            ready[DISCOVERY] = lambda: server.is_listening
+            if pages is not None:
+                pages.show_discovery(server)
             if not await _unless(told, server.start()):
                 return
         settings = loaded.get(PeerSettings)
@@ -96,8 +109,23 @@ async def _serve(loaded: Loaded, modules: Sequence[ServedModule]) -> None:
 
         peer = Peer.from_settings(settings, modules=modules)
         roles.push_async_callback(peer.stop, drain=DRAIN)
+        ready[PEER] = lambda: peer.is_online
+        if pages is not None:
+            pages.show_peer(peer, peer.counters)
         if await _unless(told, peer.start(wait=False)):
             await _unless(told, peer.closed())
+
+
+async def _show(endpoint: Endpoint, ready: Mapping[str, Callable[[], bool]]) -> Pages:
+    """Serve the pages of ``metrics:``, on which each role that is ready says so."""
+    from bonevalue.metrics import Pages  # late: they need an HTTP server, and most processes have no such pages
+
+    pages = Pages(endpoint, lambda: {name: is_ready() for name, is_ready in ready.items()})
+    await pages.start()
+    logger.info("metrics on http://%s/metrics", Endpoint(endpoint.host, pages.port))
+    if not endpoint.is_loopback:
+        logger.warning("metrics: whoever reaches %s may read them", endpoint)
+    return pages
 
 
 def _told_to_stop() -> asyncio.Future[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -9,17 +10,21 @@ import typer
 from bonevalue.cli.joining import joined, run
 from bonevalue.cli.options import CALLS, DEFAULT_FILE, ConfigFile, JsonLines
 from bonevalue.cli.results import TargetName, Timeout, label, show_results
-from bonevalue.cli.screen import compact, emit, plain, say, table
+from bonevalue.cli.schemas import alternatives
+from bonevalue.cli.screen import emit, plain, say, table
 from bonevalue.cli.settings import load_peer
 from bonevalue.config import PeerSettings
-from bonevalue.target import OWN_ACCOUNT, Result
+from bonevalue.descriptions import MODULES, ModuleDescription, read_descriptions
+from bonevalue.errors import RemoteProtocolError
+from bonevalue.results import Result
+from bonevalue.target import OWN_ACCOUNT
 
 __all__ = ["app"]
 
 app = typer.Typer()
 
-#: The platform's own modules that are asked. The names are part of the protocol; importing them would load WebRTC.
-LINKS, MODULES = "bv.links", "bv.modules"
+#: The platform's own module for links. Its name is part of the protocol; importing it would load WebRTC.
+LINKS = "bv.links"
 
 
 @app.command(rich_help_panel=CALLS, epilog="Examples: bv peers\n\nbv peers --links --json")
@@ -81,31 +86,53 @@ def _link_row(link: dict[str, Any]) -> tuple[str, ...]:
 def modules(
     target: TargetName, timeout: Timeout = None, file: ConfigFile = DEFAULT_FILE, json: JsonLines = False
 ) -> None:
-    """Show what each peer of a target serves to you: name, description, JSON Schemas of request and response."""
+    """
+    Show what each peer of a target serves to you.
+
+    Name and description of each module, and the form of its request and of
+    its response, or of the items of its stream. A question mark is at what
+    may be left out. The JSON Schemas in full, and the platform's own
+    modules, are shown with --json.
+    """
     run(_modules(load_peer(file), target, timeout=timeout, json=json))
 
 
 async def _modules(settings: PeerSettings, target: str, *, timeout: float | None, json: bool) -> None:
     async with joined(settings) as peer:
         called = peer.get(target).call_all(MODULES, timeout=timeout, keep_alive=False)
-        results = [result async for result in called]
+        results = [_described(result) async for result in called]
     show_results(results, target, json=_as_modules if json else None, text=_show_modules)
 
 
-def _as_modules(response: Any) -> dict[str, Any]:
-    return {"modules": response}
+def _described(result: Result) -> Result:
+    if result.error is not None:
+        return result
+    try:
+        return Result(result.peer, response=read_descriptions(result.response))
+    except RemoteProtocolError as error:
+        return Result(result.peer, error=error)
+
+
+def _as_modules(response: list[ModuleDescription]) -> dict[str, Any]:
+    return {"modules": [asdict(module) for module in response]}
 
 
 def _show_modules(result: Result) -> None:
-    # The platform's own are the same everywhere; --json has them, too.
-    own = [module for module in result.response if not module["name"].startswith("bv.")]
-    say(label(result.peer), "" if own else "  serves nothing to you")
-    for module in own:
-        summary = module["doc"].partition("\n")[0]
-        say("  ", (plain(module["name"]), "bold"), f"  {plain(summary)}")
-        for what in ("request", "response"):
-            if module[what] is not None:
-                say(f"    {what}: {compact(module[what])}")
+    # The platform's own are the same everywhere.
+    modules: list[ModuleDescription] = [module for module in result.response if not module.name.startswith("bv.")]
+    say(label(result.peer), "" if modules else "  serves nothing to you")
+    for module in modules:
+        summary = module.doc.partition("\n")[0]
+        say("  ", (plain(module.name), "bold"), f"  {plain(summary)}" if summary else "")
+        _show_form("request", module.request)
+        _show_form("items" if module.stream else "response", module.response, always=module.stream)
+
+
+def _show_form(what: str, schema: dict[str, Any] | None, *, always: bool = False) -> None:
+    if schema is None and not always:
+        return
+    for number, text in enumerate(alternatives(schema)):
+        say(f"    {what:8}  " if not number else f"{'|':>13} ", plain(text))
 
 
 @app.command(rich_help_panel=CALLS, epilog="Examples: bv ping '*'\n\nbv ping bob --timeout 5s --json")

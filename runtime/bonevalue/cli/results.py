@@ -12,8 +12,8 @@ import typer
 from bonevalue.cli.program import Failed, fault, report
 from bonevalue.cli.screen import emit, plain
 from bonevalue.errors import NoTarget
+from bonevalue.results import Result
 from bonevalue.settings_units import parse_duration
-from bonevalue.target import Result
 from bonevalue.wire.signals import PeerEntry
 
 __all__ = ["TargetName", "Timeout", "entry", "label", "nobody", "show_failure", "show_results"]

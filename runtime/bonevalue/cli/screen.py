@@ -8,6 +8,8 @@ would act on.
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,8 +22,9 @@ from rich.console import Console
 from rich.text import Text
 
 from bonevalue.errors import BoneValueError
+from bonevalue.threads import CallThread
 
-__all__ = ["OutputLost", "compact", "emit", "hint", "plain", "say", "table", "terminal", "write_raw"]
+__all__ = ["OutputLost", "compact", "emit", "hint", "pipe_on", "plain", "say", "table", "terminal", "write_raw"]
 
 
 #: A text, or a text with its rich style.
@@ -92,6 +95,37 @@ def write_raw(data: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+async def pipe_on(data: bytes | str) -> None:
+    """
+    Write to standard output, at once and as it is, and let all else go on while its reader takes its time.
+
+    A stream may be read as slowly as one likes (by a pager, say): the links that it comes over must not suffer.
+    """
+    if isinstance(data, str):
+        data = data.encode(sys.stdout.encoding, sys.stdout.errors or "strict")
+    with _written():
+        sys.stdout.flush()
+        output = sys.stdout.fileno()
+        if len(data) <= select.PIPE_BUF and _has_room(output):
+            os.write(output, data)
+        else:
+            # In a thread that may be left behind: nobody knows when the reader goes on.
+            await CallThread(_write_all, (output, data)).result()
+
+
+def _has_room(output: int) -> bool:
+    """Whether a short write would not have to wait, or would fail."""
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _write_all(output: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(output, left) :]
 
 
 def _print(stream: TextIO, *parts: Part) -> None:

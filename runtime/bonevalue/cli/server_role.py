@@ -4,6 +4,7 @@ The discovery server, reached by name only: a peer needs none of it, and its pac
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -17,6 +18,15 @@ class DiscoveryServer(Protocol):
     """What the daemon needs of a server."""
 
     port: int
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether clients are let in."""
+        ...
+
+    def gauges(self) -> Mapping[str, float]:
+        """Its numbers at this moment, for metrics."""
+        ...
 
     async def start(self) -> None:
         """Listen; raises what keeps it from that."""

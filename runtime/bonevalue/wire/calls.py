@@ -126,7 +126,7 @@ class CallTable:
         self._made = CallsMade(core)
         self._received = CallsReceived(core)
         self._goaway_received = False
-        self._heartbeat = Heartbeat(interval=settings.heartbeat, now=now)
+        self._heartbeat = Heartbeat(interval=settings.heartbeat, now=now, second=not offerer)
         self._fence: int | None = None
         self._fence_due = inf
         self._proof_due: float | None = now + PROOF_TIMEOUT
@@ -254,7 +254,7 @@ class CallTable:
         self._check_drained(now)
 
     def close(self, error: BoneValueError | None = None) -> None:
-        """The link is gone: our calls fail, or are given back if they were not sent, and received ones are cancelled."""
+        """The link is gone: our calls fail, or are given back if they were not sent; received ones are cancelled."""
         if self.state is LinkState.CLOSED:
             return
         self.state = LinkState.CLOSED

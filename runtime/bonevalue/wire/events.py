@@ -64,8 +64,8 @@ class CallReceived:
     """
 
     __slots__ = (
-        "answer", "body", "call", "context", "deadline", "delivered", "grain", "incoming", "items", "module", "moved", "raw",
-        "replied", "takes_stream",
+        "answer", "body", "call", "context", "deadline", "delivered", "grain", "incoming", "items", "module", "moved",
+        "raw", "replied", "takes_stream",
     )  # fmt: skip
 
     def __init__(self, call: int, module: str, deadline: float, raw: bool, takes_stream: bool) -> None:

@@ -2,8 +2,8 @@
 What one side of a link has to send, in the order in which it goes out.
 
 Small frames go first, all of them. The bodies that are too long for one frame, and the streams, share what room is
-left: each in its turn fills what is left of one message. So they never hold up a small call by more than what is already
-in flight.
+left: each in its turn fills what is left of one message. So they never hold up a small call by more than what is
+already in flight.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ __all__ = ["FIRST_WINDOW", "MAX_WINDOW", "MIN_WINDOW", "BulkWindow"]
 MIN_WINDOW = 49_152
 FIRST_WINDOW = 131_072
 MAX_WINDOW = 1_048_576
-#: Twice what the path holds: the acknowledgement of one half is awaited while the other is on its way.
+#: Twice what the path holds, so that a path that could carry more shows it.
 GAIN = 2.0
 #: Rates are kept for so many samples; the best of them is what the path can carry.
 SAMPLES = 8
@@ -36,6 +36,11 @@ class BulkWindow:
         self._rates: deque[float] = deque(maxlen=SAMPLES)
         #: Total sent, total acknowledged and time at the start of the sample under way.
         self._sample: tuple[int, int, float] | None = None
+
+    @property
+    def refill(self) -> int:
+        """Bytes in flight at which the window is filled up again: soon, so that a whole one goes each round trip."""
+        return self.size * 3 // 4
 
     def measured(self, round_trip: float) -> None:
         """A ping was answered; ``round_trip`` in seconds. The shortest is that of the empty path."""
