@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from bonevalue.errors import BoneValueError, Deadline, IdentityMismatch, LinkLost, NoTarget
-from bonevalue.items import Items, ReceivedItems
+from bonevalue.items import Items, ReceivedItems, iterator_of
 from bonevalue.link import PathInfo
 from bonevalue.link_calls import CallMoved
 from bonevalue.peer_link import PeerLink
@@ -209,7 +209,7 @@ class _Sent:
 
     def __aiter__(self) -> AsyncIterator[Any]:
         self.begun = True
-        return aiter(self._items) if isinstance(self._items, AsyncIterable) else _each(self._items)
+        return iterator_of(self._items)
 
 
 def _check_whole(items: _Sent | None, peer: PeerEntry) -> None:
@@ -218,8 +218,3 @@ def _check_whole(items: _Sent | None, peer: PeerEntry) -> None:
         error = LinkLost("the peer let go of the link before it took the call, whose items cannot be sent again")
         error.peer = peer.id
         raise error
-
-
-async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
-    for item in items:
-        yield item

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, TypeAlias
 from bonevalue.errors import Cancelled, LocalProtocolError
 from bonevalue.wire import frames
 
-__all__ = ["Items", "ReceivedItems", "SingleItem", "hand_over"]
+__all__ = ["Items", "ReceivedItems", "SingleItem", "hand_over", "iterator_of"]
 
 #: What a caller sends after its request: JSON values or bytes, each at most 512 KiB long.
 Items: TypeAlias = Iterable[Any] | AsyncIterable[Any]
@@ -30,7 +30,7 @@ async def hand_over(items: Items, put: Callable[[bytes, bool], Awaitable[None] |
         TypeError, ValueError: an item is neither JSON nor bytes.
         Exception: what the iterator, or ``put``, raises.
     """
-    source = aiter(items) if isinstance(items, AsyncIterable) else _each(items)
+    source = iterator_of(items)
     in_turn = 0
     try:
         async for item in source:
@@ -46,6 +46,11 @@ async def hand_over(items: Items, put: Callable[[bytes, bool], Awaitable[None] |
         close = getattr(source, "aclose", None)
         if close is not None:
             await close()
+
+
+def iterator_of(items: Items) -> AsyncIterator[Any]:
+    """An async iterator over items of either kind."""
+    return aiter(items) if isinstance(items, AsyncIterable) else _each(items)
 
 
 async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:

@@ -99,8 +99,14 @@ class Link(Protocol):
 
     on_drained: Callable[[], None]
     """Called each time `buffered` falls to `low_water` or under it."""
-    low_water: int
-    """Bytes; see `on_drained`."""
+
+    @property
+    def low_water(self) -> int:
+        """Bytes; see `on_drained`. May be set at any time."""
+        ...
+
+    @low_water.setter
+    def low_water(self, size: int) -> None: ...
 
     @property
     def on_message(self) -> Callable[[bytes], None]:

@@ -2,10 +2,12 @@
 What stands between aiortc 1.16 and a remote peer that means harm. aiortc's private names are used in this file only.
 
 aiortc takes whatever a peer sends once the handshake is done. Some of it ends the connection by an assertion, some
-makes it hold memory or turn the processor without end. Three things are put in its way:
+makes it hold memory or turn the processor without end. Four things are put in its way:
 
 - :class:`Guard` looks at each SCTP chunk of one connection before aiortc does. One pre-negotiated channel that
   carries binary messages, reliably and in order, needs few kinds of chunk; the rest breaks our rules.
+- It also keeps book of what has come, in place of aiortc, which goes through all that is held back for each chunk that
+  comes: a peer that leaves one out, or a network that loses one, made each of the next cost a hundred times as much.
 - aiortc's `decode_params` never ends on a parameter of length 0: one packet would stop the process. One that
   checks takes its place.
 - aioice offers no loopback address. A host that has nothing else (offline, a container without network, a test)
@@ -41,6 +43,7 @@ from aiortc.rtcsctptransport import (
 )
 from aiortc.utils import uint32_gte
 
+from bonevalue.arrivals import Arrivals
 from bonevalue.errors import ConfigError
 
 __all__ = [
@@ -56,9 +59,11 @@ __all__ = [
 
 #: Gaps and duplicates that fit in one acknowledgement.
 _MAX_REPORTED = (SCTP_MAX_PACKET_LENGTH - 28) // 4
+#: Numbers of chunks begin anew after this one.
+_NUMBERS = 0xFFFFFFFF
 #: How far ahead of what has arrived a chunk may be: an acknowledgement has 16 bits to say so.
 _MAX_AHEAD = 65_535
-#: Most chunks held until their message is whole or in its turn. aiortc walks over all of them for each that comes.
+#: Most chunks held until their message is whole or in its turn.
 MAX_CHUNKS = 2_048
 
 logger = logging.getLogger(__name__)
@@ -79,11 +84,14 @@ def install() -> None:
 
 #: What is used of aiortc and aioice though it is private: methods, and attributes that `__init__` sets.
 _METHODS = {
-    RTCSctpTransport: {"_receive_chunk", "_send_chunk"},
+    RTCSctpTransport: {"_receive_chunk", "_send_chunk", "_send_sack"},
     aioice.ice.Connection: {"get_component_candidates", "query_consent"},
 }
 _ATTRIBUTES: dict[type, set[str]] = {
-    RTCSctpTransport: {"_advertised_rwnd", "_inbound_streams", "_last_received_tsn", "_sack_misordered", "_sent_queue"},
+    RTCSctpTransport: {
+        *("_advertised_rwnd", "_inbound_streams", "_last_received_tsn"),
+        *("_sack_duplicates", "_sack_needed", "_sent_queue"),
+    },
     RTCDtlsTransport: {"_task"},
     RTCIceTransport: {"_connection"},
     aioice.ice.Connection: {"_nominated"},
@@ -100,8 +108,9 @@ def _check() -> None:
     for kind, names in _ATTRIBUTES.items():
         set_by_init = vars(kind)["__init__"].__code__.co_names
         missing += [f"{kind.__name__}.{name}" for name in names.difference(set_by_init)]
-    if not callable(getattr(sctp_module, "decode_params", None)):
-        missing.append("rtcsctptransport.decode_params")
+    for owner, name in ((sctp_module, "decode_params"), (RTCSctpTransport, "_mark_received")):
+        if not callable(getattr(owner, name, None)):
+            missing.append(f"{owner.__name__}.{name}")
     if missing:
         raise ConfigError(
             f"the installed aiortc has no {', '.join(sorted(missing))}, without which remote peers could use up this "
@@ -164,7 +173,7 @@ def reading_task(dtls: RTCDtlsTransport) -> asyncio.Future[None] | None:
     return dtls._task
 
 
-def _replace(target: object, **attributes: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+def _replace(target: object, **attributes: Callable[..., Any]) -> None:
     for name, value in attributes.items():
         setattr(target, name, value)
 
@@ -206,9 +215,11 @@ class Guard:
         self._max_message = max_message
         self._least_window = sctp._advertised_rwnd - max_held
         self._shut = False
+        self._arrivals = Arrivals()
         self._receive_chunk = sctp._receive_chunk
         self._send_chunk = sctp._send_chunk
-        _replace(sctp, _receive_chunk=self._receive, _send_chunk=self._send)
+        _replace(sctp, _receive_chunk=self._receive, _send_chunk=self._send, _send_sack=self._acknowledge)
+        _replace(sctp, _mark_received=self._mark)
 
     @property
     def held(self) -> int:
@@ -222,15 +233,34 @@ class Guard:
     async def _send(self, chunk: Chunk) -> None:
         # Most of aiortc's callers are tasks that nobody waits for: what is raised here would end up as "exception
         # was never retrieved".
-        if isinstance(chunk, SackChunk):
-            # As much as fits in a packet, which is what the RFC asks for; aiortc would write a broken one.
-            del chunk.gaps[_MAX_REPORTED:]
-            del chunk.duplicates[_MAX_REPORTED - len(chunk.gaps) :]
         try:
             await self._send_chunk(chunk)
         except Exception:
             logger.debug("a packet could not be sent", exc_info=True)
             self._on_lost()
+
+    async def _acknowledge(self) -> None:
+        sctp, sack = self._sctp, SackChunk()
+        sack.cumulative_tsn = sctp._last_received_tsn or 0
+        sack.advertised_rwnd = max(0, sctp._advertised_rwnd)
+        # As much as fits in a packet, which is what the RFC asks for; aiortc would write a broken one.
+        sack.gaps = self._arrivals.runs(_MAX_REPORTED)
+        sack.duplicates = sctp._sack_duplicates[: _MAX_REPORTED - len(sack.gaps)]
+        await sctp._send_chunk(sack)
+        sctp._sack_duplicates.clear()
+        sctp._sack_needed = False
+
+    def _mark(self, tsn: int) -> bool:
+        """A data chunk has come; whether it had come before."""
+        sctp = self._sctp
+        last = sctp._last_received_tsn or 0
+        ahead = (tsn - last) & _NUMBERS
+        moved = self._arrivals.take(ahead) if 0 < ahead <= _NUMBERS >> 1 else None
+        if moved is None:
+            sctp._sack_duplicates.append(tsn)
+            return True
+        sctp._last_received_tsn = (last + moved) & _NUMBERS
+        return False
 
     def _receive(self, chunk: Chunk) -> Coroutine[Any, Any, None]:
         # Not a coroutine: this runs for each packet, and one more coroutine costs as much as all that is done here.
@@ -254,7 +284,7 @@ class Guard:
 
     def _check_data(self, chunk: DataChunk) -> None:
         sctp = self._sctp
-        ahead = (chunk.tsn - (sctp._last_received_tsn or 0)) & 0xFFFFFFFF
+        ahead = (chunk.tsn - (sctp._last_received_tsn or 0)) & _NUMBERS
         if (
             chunk.protocol != WEBRTC_BINARY
             or chunk.stream_id != self._stream
@@ -267,7 +297,7 @@ class Guard:
                 f"a chunk of {len(chunk.user_data)} bytes, stream {chunk.stream_id}, kind {chunk.protocol}, "
                 f"flags {chunk.flags}, {ahead} ahead; binary messages on stream {self._stream} in order were agreed on",
             )
-        elif self.held > self._max_message and not sctp._sack_misordered:
+        elif self.held > self._max_message and not self._arrivals.held:
             # Nothing is missing before what is held: it is the beginning of one message.
             self._stop(self._on_breach, f"a message of more than {self._max_message} bytes")
         elif sctp._advertised_rwnd < self._least_window:
@@ -277,7 +307,7 @@ class Guard:
 
     def _pieces(self) -> int:
         stream = self._sctp._inbound_streams.get(self._stream)
-        return max(len(self._sctp._sack_misordered), len(stream.reassembly) if stream is not None else 0)
+        return max(self._arrivals.held, len(stream.reassembly) if stream is not None else 0)
 
     def _newly_acknowledged(self, chunk: SackChunk) -> int:
         total = 0

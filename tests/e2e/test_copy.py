@@ -311,7 +311,7 @@ def _read(terminal: int) -> bytes:
 
 def test_memory_does_not_grow_with_the_file(world: World) -> None:
     """The peaks of both ends, for a long file in each direction, against those for a short one."""
-    long, most = 32 * MIB, 12 * MIB
+    long, most = 24 * MIB, 8 * MIB
     user = User(world, "user")
     fill(user.here / "short", MIB)
     fill(user.here / "long", long)

@@ -10,8 +10,8 @@ import pytest
 
 from bonevalue import Context
 from bonevalue.errors import BadRequest, LinkLost
-from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.link_calls import CallMoved
+from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.rtc import RtcEngine
 from bonevalue.serving import ServedModule
 from bonevalue.wire.calls import LinkSettings

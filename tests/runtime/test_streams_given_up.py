@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bonevalue import Context
-from bonevalue.errors import BoneValueError, Cancelled
+from bonevalue.errors import BoneValueError, Cancelled, LinkLost
 from bonevalue.host import Host
 from bonevalue.items import ReceivedItems
 from bonevalue.link_memory import MemoryEngine, MemoryNetwork
@@ -77,8 +77,7 @@ async def test_cancelling_before_the_answer_has_begun(meeting: Meeting, busy: bo
 
     meeting.serve("Never", never)
     meeting.serve("Wait", wait)
-    if busy:
-        beside = asyncio.create_task(meeting.ours.call("Wait", "beside", 30))
+    beside = asyncio.create_task(meeting.ours.call("Wait", "beside", 30)) if busy else None
     task = asyncio.create_task(meeting.ours.open_stream("Wait", "wait", 30, items=source.items()))
     await source.stopped()
     task.cancel()
@@ -90,7 +89,7 @@ async def test_cancelling_before_the_answer_has_begun(meeting: Meeting, busy: bo
     task.cancel()
     await stream.aclose()
     await until(lambda: ended == ["wait", "never"], timeout=2)
-    if busy:
+    if beside is not None:
         beside.cancel()
         await until(lambda: "beside" in ended)
 
@@ -327,6 +326,26 @@ async def test_a_producer_waits_while_much_is_unacknowledged() -> None:
         assert [len(body) for body in await asyncio.gather(*answers)] == [200_000] * 2
 
 
+@pytest.mark.parametrize("reads", [False, True])
+async def test_a_link_on_which_nothing_is_acknowledged_is_cut(monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
+    """Even if all arrives: nobody can tell."""
+    monkeypatch.setattr("bonevalue.flow.STALL_CHECK", UNIT / 5)
+    source = Source()
+    async with met(theirs=Host(LinkSettings(), stall_timeout=4 * UNIT)) as meeting:
+        meeting.serve("Stream", source.handle)
+        stream = await meeting.ours.open_stream("Stream", None, 5)
+        monkeypatch.setattr(meeting.ends.theirs, "_acknowledged", lambda size: None)
+        if reads:
+            with pytest.raises(LinkLost):
+                await read_some(stream, 1_000_000)
+        await until(lambda: meeting.theirs.ended == "slow")
+        await until(lambda: source.closed)
+        assert source.made * len(source.item) < 2 * 2**20
+        if not reads:
+            with pytest.raises(LinkLost):
+                await read_some(stream, 1_000_000)
+
+
 async def read_some(stream: Any, number: int) -> int:
     got = 0
     async for _ in stream:
@@ -377,14 +396,17 @@ async def test_nothing_is_left_of_streams_that_have_ended(meeting: Meeting) -> N
     source = Source(bytes(100_000))
     meeting.serve("Stream", source.handle)
     meeting.serve("Echo", echo_items)
-    for number in range(60):
+
+    async def use(number: int) -> None:
         stream = await meeting.ours.open_stream("Stream", None, 5)
         for _ in range(number % 5):
             await anext(stream)
         await stream.aclose()
         echoed = await meeting.ours.open_stream("Echo", None, 5, items=range(number))
         assert [item async for item in echoed] == list(range(number))
-    del stream, echoed
+
+    for number in range(60):
+        await use(number)
     await until(lambda: source.closed == 60)
     gc.collect()
     kinds = (IncomingItems, OutgoingItems, ReceivedItems, CallReceived, OutgoingCall)

@@ -11,9 +11,10 @@ import pytest
 
 from bonevalue.descriptions import ModuleDescription
 from bonevalue.errors import BoneValueError, Denied, NoTarget, RemoteProtocolError
+from bonevalue.items import Items
 from bonevalue.results import Result
 from bonevalue.stream import ReceivedStream
-from bonevalue.target import Items, Target
+from bonevalue.target import Target
 from bonevalue.wire.frames import decode_body
 from bonevalue.wire.signals import PeerEntry
 from tests.support.waiting import until

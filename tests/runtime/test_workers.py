@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -518,7 +518,7 @@ def test_an_error_that_is_thrown_into_a_job_comes_where_it_waits(run: Run) -> No
 def test_asynchronous_generators_are_closed_in_the_context_of_their_job(run: Run) -> None:
     seen: list[str] = []
 
-    async def numbers() -> Any:
+    async def numbers() -> AsyncGenerator[int, None]:
         try:
             for number in range(10):
                 yield number

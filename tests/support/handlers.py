@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from bonevalue import Context
@@ -51,7 +51,7 @@ class Source:
         finally:
             await items.aclose()
 
-    async def items(self) -> Any:
+    async def items(self) -> AsyncGenerator[Any, None]:
         """The items."""
         try:
             while True:
