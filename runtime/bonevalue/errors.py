@@ -448,7 +448,7 @@ class LoginTimeout(DiscoveryError):
 
 
 class Slow(DiscoveryError):
-    """The client does not read what it is sent."""
+    """The receiver does not take what it is sent."""
 
     code = "slow"
     close = 4005

@@ -49,6 +49,7 @@ from bonevalue.rtc_guard import (
     only_loopback,
     reading_task,
     stop_consent,
+    take_turns,
 )
 from bonevalue.sdp import MAX_CANDIDATES, read_candidate, read_description
 
@@ -213,6 +214,7 @@ class RtcConnection:
         self._dtls = self._link.sctp.transport
         self._ice = self._dtls.transport
         bound_gathering(self._ice, GATHER_TIMEOUT)
+        take_turns(self._ice)
         self._phase = Phase.IDLE
         self._failure = ""
         self._opened: asyncio.Future[RtcLink] = asyncio.get_running_loop().create_future()

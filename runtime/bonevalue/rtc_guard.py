@@ -2,12 +2,14 @@
 What stands between aiortc 1.16 and a remote peer that means harm. aiortc's private names are used in this file only.
 
 aiortc takes whatever a peer sends once the handshake is done. Some of it ends the connection by an assertion, some
-makes it hold memory or turn the processor without end. Four things are put in its way:
+makes it hold memory or turn the processor without end. Five things are put in its way:
 
 - :class:`Guard` looks at each SCTP chunk of one connection before aiortc does. One pre-negotiated channel that
   carries binary messages, reliably and in order, needs few kinds of chunk; the rest breaks our rules.
 - It also keeps book of what has come, in place of aiortc, which goes through all that is held back for each chunk that
-  comes: a peer that leaves one out, or a network that loses one, made each of the next cost a hundred times as much.
+  comes: behind one that is missing, left out or lost, each would cost more than the one before.
+- A connection handles so many packets, and then everybody else has a turn (:func:`take_turns`); aiortc goes on as long
+  as there are any. So many wait for it, and what comes beyond them is lost, as on any network that is full.
 - aiortc's `decode_params` never ends on a parameter of length 0: one packet would stop the process. One that
   checks takes its place.
 - aioice offers no loopback address. A host that has nothing else (offline, a container without network, a test)
@@ -55,6 +57,7 @@ __all__ = [
     "only_loopback",
     "reading_task",
     "stop_consent",
+    "take_turns",
 ]
 
 #: Gaps and duplicates that fit in one acknowledgement.
@@ -65,6 +68,10 @@ _NUMBERS = 0xFFFFFFFF
 _MAX_AHEAD = 65_535
 #: Most chunks held until their message is whole or in its turn.
 MAX_CHUNKS = 2_048
+
+#: Packets of one connection that are handled in one turn of the event loop, and that wait at most.
+PACKETS_A_TURN = 16
+MAX_PACKETS = 1_024
 
 logger = logging.getLogger(__name__)
 _find_addresses = aioice.ice.get_host_addresses
@@ -93,8 +100,8 @@ _ATTRIBUTES: dict[type, set[str]] = {
         *("_sack_duplicates", "_sack_needed", "_sent_queue"),
     },
     RTCDtlsTransport: {"_task"},
-    RTCIceTransport: {"_connection"},
-    aioice.ice.Connection: {"_nominated"},
+    RTCIceTransport: {"_connection", "_recv"},
+    aioice.ice.Connection: {"_nominated", "_queue"},
 }
 
 
@@ -108,7 +115,11 @@ def _check() -> None:
     for kind, names in _ATTRIBUTES.items():
         set_by_init = vars(kind)["__init__"].__code__.co_names
         missing += [f"{kind.__name__}.{name}" for name in names.difference(set_by_init)]
-    for owner, name in ((sctp_module, "decode_params"), (RTCSctpTransport, "_mark_received")):
+    for owner, name in (
+        (sctp_module, "decode_params"),
+        (RTCSctpTransport, "_mark_received"),
+        (aioice.ice.Connection, "data_received"),
+    ):
         if not callable(getattr(owner, name, None)):
             missing.append(f"{owner.__name__}.{name}")
     if missing:
@@ -146,6 +157,28 @@ def bound_gathering(ice: RTCIceTransport, seconds: int) -> None:
     """Let a transport wait only so long for STUN and TURN servers, instead of aioice's 5 s."""
     connection = ice._connection
     _replace(connection, get_component_candidates=partial(connection.get_component_candidates, timeout=seconds))
+
+
+def take_turns(ice: RTCIceTransport) -> None:
+    """Let a connection that has much to read leave the others their turns, and not keep ever more unread."""
+    connection = ice._connection
+    receive, queue = ice._recv, connection._queue
+    taken = 0
+
+    async def recv() -> bytes:
+        nonlocal taken
+        taken += 1
+        if taken >= PACKETS_A_TURN:
+            taken = 0
+            await asyncio.sleep(0)
+        return await receive()
+
+    def data_received(data: bytes, component: int) -> None:
+        if queue.qsize() < MAX_PACKETS:
+            queue.put_nowait((data, component))
+
+    _replace(ice, _recv=recv)
+    _replace(connection, data_received=data_received)
 
 
 def stop_consent(ice: RTCIceTransport) -> None:

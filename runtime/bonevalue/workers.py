@@ -12,6 +12,10 @@ from typing import Any
 __all__ = ["Job", "Workers"]
 
 
+#: Jobs after which everything else on the event loop has its turn.
+MAX_JOBS_A_TURN = 64
+
+
 class Job:
     """
     One coroutine that is run, or waits to be.
@@ -100,8 +104,10 @@ class Workers:
         assert task is not None
         try:
             self._coming = False
+            taken = 0
             # A task that was cancelled takes no other job: asyncio may yet have a cancel to deliver to it.
-            while self._ready and not self._coming and not task.cancelling():
+            while self._ready and not self._coming and taken < MAX_JOBS_A_TURN and not task.cancelling():
+                taken += 1
                 job = self._ready.popleft()
                 job.begin(task)
                 try:

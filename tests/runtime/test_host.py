@@ -445,3 +445,17 @@ async def test_a_ping_measures_the_round_trip() -> None:
     with pytest.raises(Deadline):
         await meeting.ours.ping(UNIT / 10)
     await meeting.close()
+
+
+async def test_peers_that_flood_each_other_with_long_requests_answer_them() -> None:
+    """Were the requests that wait here counted as answers that are not read, neither would answer."""
+    meeting = await meet()
+
+    async def length(request: bytes) -> int:
+        return len(request)
+
+    for host in (meeting.our_host, meeting.their_host):
+        host.modules["Length"] = ServedModule("Length", length)
+    calls = [link.call("Length", bytes(2**22), 60) for link in (meeting.ours, meeting.theirs) for _ in range(12)]
+    assert await asyncio.gather(*calls) == [2**22] * 24
+    await meeting.close()

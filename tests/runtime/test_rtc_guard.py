@@ -34,7 +34,7 @@ from bonevalue import rtc_guard
 from bonevalue.errors import ConfigError
 from bonevalue.link import MAX_RECEIVED, CloseReason
 from bonevalue.rtc import RtcEngine, RtcLink
-from bonevalue.rtc_guard import MAX_CHUNKS
+from bonevalue.rtc_guard import MAX_CHUNKS, MAX_PACKETS, PACKETS_A_TURN
 from tests.support.chunks import OPEN, WHOLE, Chunks
 from tests.support.links import Ends, Heard, connect, listen
 from tests.support.waiting import until
@@ -202,6 +202,25 @@ async def test_a_handshake_that_begins_anew_is_passed_over(duel: Duel) -> None:
     await until(lambda: duel.victim.buffered == 0)
     duel.ends.ours.send(b"all right")
     await until(lambda: b"all right" in duel.heard.messages)
+
+
+async def test_packets_that_nobody_has_read_yet_are_bounded(duel: Duel) -> None:
+    connection = duel.victim.sctp.transport.transport._connection
+    for _ in range(10 * MAX_PACKETS):  # all in one turn of the loop
+        connection.data_received(b"\x14 not of DTLS", 1)
+    assert connection._queue.qsize() == MAX_PACKETS
+    await duel.unharmed()
+
+
+async def test_who_has_much_to_read_leaves_others_their_turns(duel: Duel) -> None:
+    connection = duel.victim.sctp.transport.transport._connection
+    turns = 0
+    while connection._queue.qsize() < 20 * PACKETS_A_TURN:
+        connection.data_received(b"\x14 not of DTLS", 1)
+    while connection._queue.qsize():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 18
 
 
 async def test_the_channel_reset_is_a_good_end(duel: Duel) -> None:

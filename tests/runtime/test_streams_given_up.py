@@ -15,6 +15,7 @@ from bonevalue.errors import BoneValueError, Cancelled, LinkLost
 from bonevalue.host import Host
 from bonevalue.items import ReceivedItems
 from bonevalue.link_memory import MemoryEngine, MemoryNetwork
+from bonevalue.serving import ServedModule
 from bonevalue.stream import Stream
 from bonevalue.wire.calls import LinkSettings
 from bonevalue.wire.events import CallReceived, OutgoingCall
@@ -255,6 +256,33 @@ async def test_a_callee_that_stops_reading_stops_the_caller(meeting: Meeting) ->
     go.set()
     assert await task == 2
     await until(lambda: source.closed)
+
+
+@pytest.mark.parametrize("end", ["stops", "gives up"])
+async def test_a_handler_may_pass_streams_on_and_the_last_consumer_sets_the_pace(meeting: Meeting, end: str) -> None:
+    source, answers = Source(), Source()
+
+    async def proxy(request: Any, context: Context) -> Any:
+        return await meeting.theirs.open_stream("Last", request, 5, items=context.items)
+
+    async def last(request: Any, context: Context) -> AsyncIterator[Any]:
+        await anext(context.items)
+        async for item in answers.handle(request):
+            yield item
+
+    meeting.serve("Proxy", proxy)
+    meeting.our_host.modules["Last"] = ServedModule("Last", last)
+    stream = await meeting.ours.open_stream("Proxy", None, 5, items=source.items())
+    for _ in range(3):
+        assert await anext(stream) == answers.item
+    if end == "stops":
+        for each in (source, answers):
+            assert await each.stopped() * len(each.item) < 6 * 2**20
+    stream.close()
+    await until(lambda: source.closed)
+    await until(lambda: meeting.ours.active == meeting.theirs.active == 0)
+    gc.collect()
+    await until(lambda: answers.closed)
 
 
 async def test_a_slow_consumer_gets_everything(meeting: Meeting) -> None:

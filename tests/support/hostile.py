@@ -120,7 +120,7 @@ class RawLink:
         self.closed = ""
         self._proved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         limits = HelloLimits(
-            body=2**31, calls=2**20, incomplete=2**31, stream=frames.MAX_CREDIT, link=frames.MAX_CREDIT
+            body=2**31, calls=2**20, incomplete=2**31, stream=frames.MIN_CREDIT, link=frames.MIN_CREDIT
         )
         link.on_closed = self._ended
         link.on_message = self._receive

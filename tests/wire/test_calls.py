@@ -656,3 +656,22 @@ def test_every_call_ends_exactly_once(chance: random.Random) -> None:
         assert len(ended[index]) == len(set(ended[index]))
         assert set(made[index]) == set(ended[index]) | cancelled[index]
     assert pair.ours.table.active == pair.theirs.table.active == 0
+
+
+@pytest.mark.parametrize(("calls", "request_size", "answer_size"), [(2, 8, 1), (4, 4, 1), (40, 1, 1)])
+def test_requests_that_fill_both_sides_are_answered_all_the_same(
+    calls: int, request_size: int, answer_size: int
+) -> None:
+    """What answers a call never waits for the memory that requests take until they are answered."""
+    pair = joined()
+    for _ in range(calls):
+        for side in (pair.ours, pair.theirs):
+            call(pair, side, bytes(request_size * MEBIBYTE), raw=True)
+    answered = 0
+    while pair.exchange():
+        for side in (pair.ours, pair.theirs):
+            for received in side.take(CallReceived):
+                side.table.reply(received, bytes(answer_size * MEBIBYTE), True, pair.now)
+            answered += len(side.take(CallAnswered))
+    assert answered == 2 * calls
+    assert pair.ours.table.backlog == pair.theirs.table.backlog == 0

@@ -278,6 +278,10 @@ def test_a_links_credit_grows_to_four_mebibytes_and_not_beyond() -> None:
     assert budget.taken == 3 * MEBIBYTE, "what it has grown beyond the first"
 
 
+def test_a_lone_stream_may_use_all_its_credit() -> None:
+    assert MEBIBYTE - 20_000 - ITEM_COST < fill(joined(), 1) <= STREAM
+
+
 def test_a_links_credit_is_its_own_and_does_not_grow_where_there_is_no_memory() -> None:
     pair = joined(memory=NO_MEMORY)
     assert MEBIBYTE * 3 // 4 < fill(pair, 60) <= MEBIBYTE

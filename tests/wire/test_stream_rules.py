@@ -268,6 +268,23 @@ def test_what_comes_after_the_end_of_an_answer_is_passed_over(how: str) -> None:
     assert not pair.ours.take(ItemsArrived) and not pair.ours.take(CallAnswered)
 
 
+@pytest.mark.parametrize("how", ["error", "cancel", "taken"])
+def test_an_item_that_breaks_off_gives_the_links_credit_back(how: str) -> None:
+    pair = joined(ours=LinkSettings(link_credit=MEBIBYTE))
+    table = pair.ours.table
+    for number in range(1, 41, 2):
+        made = table.call("M", b"", True, 30, pair.now, takes_stream=True)
+        table.receive(frames.encode_response(number, 0, b"", FLAG_STREAM), pair.now)
+        table.receive(item(number, 5, b"whole") + item(number, MAX_ITEM, b"in part"), pair.now)
+        assert made.received is not None
+        if how == "cancel":
+            table.cancel(made, pair.now)
+        else:
+            table.receive(frames.encode_error(number, ErrorBody("handler_failed")), pair.now)
+            assert how == "error" or take_all(made.received) == [(b"whole", False)]
+    assert table.active == 0
+
+
 def test_credit_that_crosses_the_end_of_a_stream_is_no_error() -> None:
     pair = joined()
     up = upload(pair, takes_stream=True)

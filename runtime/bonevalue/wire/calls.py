@@ -318,8 +318,13 @@ class CallTable:
 
     @property
     def backlog(self) -> int:
-        """Bytes that wait to be sent, long bodies too. Items do not count: their producers wait, each for itself."""
-        return self._outbox.waiting + self._outbox.held
+        """
+        Bytes that wait to be sent, long responses too.
+
+        Our requests do not count: if they kept us from answering the other side's, and its requests kept it from
+        answering ours, both would wait for ever. Nor do items: their producers wait, each for itself.
+        """
+        return self._outbox.waiting + self._outbox.held_answers
 
     @property
     def queued_items(self) -> int:

@@ -124,7 +124,7 @@ class CallsMade:
         self.stop()
         for call in self._begun.values():
             if call.received is not None:
-                call.received.open = False
+                call.received.break_off()
             self._core.events.append(CallFailed(call, error))
         self._begun.clear()
 
@@ -155,7 +155,7 @@ class CallsMade:
         if call.answer is not None:
             self._drop_answer(call)
         if call.received is not None:
-            call.received.open = False
+            call.received.break_off()
         while self._queued and len(self._begun) < core.remote.calls:  # the queue is empty once the link drains
             self._begin(self._queued.popleft(), now)
         if not self._open:
@@ -164,7 +164,7 @@ class CallsMade:
 
     def _drop_answer(self, call: OutgoingCall) -> None:
         if call.answer is not None:
-            self._core.unfinished.release(call.answer)
+            self._core.unfinished_responses.release(call.answer)
             call.answer = None
 
     def _abandon(self, call: OutgoingCall, error: BoneValueError, now: float) -> None:
@@ -250,7 +250,7 @@ class CallsMade:
     def _take(self, call: OutgoingCall, answer: IncomingBody, data: memoryview, now: float) -> None:
         if answer.length > self._core.settings.max_body:
             self._too_large(call, answer.length, now)
-        elif not self._core.unfinished.add(answer, data):
+        elif not self._core.unfinished_responses.add(answer, data):
             self._abandon(call, Busy("too many unfinished bodies on this link"), now)
         elif answer.received == answer.length:
             self._answered(call, bytes(answer.data), FLAG_RAW if answer.raw else 0, now)

@@ -217,7 +217,7 @@ class CallsReceived:
         return call.items
 
     def _take(self, call: CallReceived, body: IncomingBody, data: memoryview, now: float) -> None:
-        if not self._core.unfinished.add(body, data):
+        if not self._core.unfinished_requests.add(body, data):
             self.fail(call, Busy("too many unfinished bodies on this link, or in this process"), now)
         elif body.received == body.length:
             whole, body.data = bytes(body.data), bytearray()
@@ -241,7 +241,7 @@ class CallsReceived:
         core.deadlines.withdraw(call.grain, call)
         core.outbox.discard(call.call)
         if call.incoming is not None:
-            core.unfinished.release(call.incoming)
+            core.unfinished_requests.release(call.incoming)
         if call.items is not None:
             self._drop(call.items)
         if not self._open:

@@ -256,6 +256,8 @@ def decode_hello_body(data: bytes) -> HelloBody:
     body = _decode_struct(data, HelloBody)
     if body.version != VERSION:
         raise RemoteProtocolError(f"the other side speaks version {body.version}, this one {VERSION}")
+    if body.limits.incomplete < body.limits.body:
+        raise RemoteProtocolError("hello takes bodies that are longer than what it holds of them")
     return body
 
 

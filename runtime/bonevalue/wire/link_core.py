@@ -31,7 +31,7 @@ class LinkSettings:
     max_calls: int = 1024
     #: Longest time that a call may be given; a longer one is cut to it.
     max_timeout: float = 600.0
-    #: Bodies that are not complete yet, all calls together.
+    #: Bodies that are not complete yet, of all requests together, and of all responses.
     max_incomplete: int = 16 * 1024 * 1024
     #: Items that nobody has taken yet, of one stream and of all.
     stream_credit: int = 1024 * 1024
@@ -100,7 +100,8 @@ class LinkCore:
         self.events: list[Event] = []
         self.deadlines: Deadlines[OutgoingCall | CallReceived] = Deadlines()
         self.memory = memory.share()
-        self.unfinished = BodyBudget(self.limits.incomplete, self.memory, tallies.limited)
+        self.unfinished_requests = BodyBudget(self.limits.incomplete, self.memory, tallies.limited)
+        self.unfinished_responses = BodyBudget(self.limits.incomplete, self.memory, tallies.limited)
         self.credit = LinkCredit(self.limits.link, settings.link_credit, self.memory, self.outbox.push)
         self.tallies = tallies
         self.drained = drained
@@ -109,5 +110,5 @@ class LinkCore:
     def set_remote(self, limits: HelloLimits) -> None:
         """The other side has said what it takes."""
         self.remote = limits
-        self.outbox.budget = limits.incomplete
+        self.outbox.set_budget(limits.incomplete)
         self.outbox.link_credit = limits.link

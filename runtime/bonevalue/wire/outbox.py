@@ -23,32 +23,60 @@ LEAST_SPACE = 256
 class _Body:
     """A body on its way out."""
 
-    __slots__ = ("call", "data", "is_request", "position")
+    __slots__ = ("call", "data", "lane", "position")
 
-    def __init__(self, call: int, data: bytes, is_request: bool) -> None:
+    def __init__(self, call: int, data: bytes, lane: _Lane) -> None:
         self.call = call
-        self.is_request = is_request
         self.data = memoryview(data)
+        self.lane = lane
         self.position = 0
+
+
+class _Lane:
+    """
+    The bodies of requests, or those of responses. Each kind counts for itself: what answers a call must never wait for
+    the memory that the requests take, which is free only once they are answered.
+    """
+
+    def __init__(self) -> None:
+        #: Bytes of bodies that the other side holds unfinished at most.
+        self.budget = 0
+        #: Bytes of those that it holds, or will when all that has begun is there.
+        self.committed = 0
+        #: Bytes of bodies that wait or are on their way, each whole until its last fragment has left.
+        self.held = 0
+        #: Bodies for which the other side has no memory yet.
+        self.waiting: OrderedDict[int, _Body] = OrderedDict()
+
+    def admit(self, moving: OrderedDict[int, _Body | OutgoingItems]) -> None:
+        """Start every body for which the other side has memory."""
+        while self.waiting:
+            call, body = next(iter(self.waiting.items()))
+            length = len(body.data)
+            if self.committed and self.committed + length > self.budget:
+                break
+            moving[call] = self.waiting.pop(call)
+            self.committed += length
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.waiting.clear()
+        self.committed = self.held = 0
 
 
 class Outbox:
     """Frames, bodies and streams to be sent; :meth:`messages` packs them."""
 
     def __init__(self) -> None:
-        #: Bytes of bodies that the other side holds unfinished at most; set from its ``hello``.
-        self.budget = 0
         #: What the other side takes of all streams together; set from its ``hello``, and by its credits.
         self.link_credit = 0
         #: Bytes of frames that wait, long bodies and streams not counted.
         self.waiting = 0
-        #: Bytes of bodies that wait or are on their way out, each whole until its last fragment has left.
-        self.held = 0
         #: Bytes of items that wait, all streams together.
         self.queued = 0
         self._urgent: list[bytes] = []
-        #: Bodies for which the other side has no memory yet.
-        self._unadmitted: OrderedDict[int, _Body] = OrderedDict()
+        self._requests = _Lane()
+        self._responses = _Lane()
         #: Whose turn it is, by call: bodies and streams that can move.
         self._moving: OrderedDict[int, _Body | OutgoingItems] = OrderedDict()
         self._streams: dict[int, OutgoingItems] = {}
@@ -58,7 +86,6 @@ class Outbox:
         self._moved: list[OutgoingItems] = []
         #: Requests that have left whole: the other side holds them until their calls end.
         self._there: dict[int, int] = {}
-        self._committed = 0
 
     def __bool__(self) -> bool:
         return bool(self._urgent or self.has_bulk)
@@ -71,7 +98,16 @@ class Outbox:
     @property
     def has_bulk(self) -> bool:
         """Whether a body or a stream waits for room."""
-        return bool(self._moving or self._unadmitted)
+        return bool(self._moving or self._requests.waiting or self._responses.waiting)
+
+    @property
+    def held_answers(self) -> int:
+        """Bytes of long responses that wait or are on their way out."""
+        return self._responses.held
+
+    def set_budget(self, incomplete: int) -> None:
+        """The other side holds so many bytes of unfinished bodies, of requests and of responses each."""
+        self._requests.budget = self._responses.budget = incomplete
 
     def push(self, frame: bytes) -> None:
         """Send a frame as soon as there is a turn."""
@@ -80,8 +116,9 @@ class Outbox:
 
     def push_body(self, call: int, data: bytes, *, is_request: bool) -> None:
         """Send a body in fragments, after the frame that announced it."""
-        self._unadmitted[call] = _Body(call, data, is_request)
-        self.held += len(data)
+        lane = self._requests if is_request else self._responses
+        lane.waiting[call] = _Body(call, data, lane)
+        lane.held += len(data)
 
     def open(self, stream: OutgoingItems) -> None:
         """Send a stream, after the frame that announced it and the body of its request."""
@@ -99,7 +136,7 @@ class Outbox:
     def stir(self, stream: OutgoingItems) -> None:
         """A stream has something to send, or has got credit."""
         call = stream.call
-        if self._streams.get(call) is stream and call not in self._moving and call not in self._unadmitted:
+        if self._streams.get(call) is stream and call not in self._moving and call not in self._requests.waiting:
             self._moving[call] = stream
 
     def grant(self, credit: int) -> None:
@@ -127,25 +164,28 @@ class Outbox:
     def discard(self, call: int) -> None:
         """The call has ended: send no more of its body and its stream."""
         if self._there:
-            self._committed -= self._there.pop(call, 0)
+            self._requests.committed -= self._there.pop(call, 0)
         if self._streams and (stream := self._streams.pop(call, None)) is not None:
             self.queued -= stream.queued
             stream.clear()
             self._short_of_credit.pop(call, None)
-        if self._unadmitted and (body := self._unadmitted.pop(call, None)) is not None:
-            self.held -= len(body.data)
+        for lane in (self._requests, self._responses):
+            if lane.waiting and (body := lane.waiting.pop(call, None)) is not None:
+                lane.held -= len(body.data)
         if self._moving and isinstance(moving := self._moving.pop(call, None), _Body):
-            self._committed -= len(moving.data)
-            self.held -= len(moving.data)
+            moving.lane.committed -= len(moving.data)
+            moving.lane.held -= len(moving.data)
 
     def clear(self) -> None:
         """Forget everything."""
         self.waiting = 0
         for stream in self._streams.values():
             stream.clear()
-        for what in (self._urgent, self._moving, self._unadmitted, self._there, self._streams, self._short_of_credit):
+        for what in (self._urgent, self._moving, self._there, self._streams, self._short_of_credit):
             what.clear()
-        self._committed = self.held = self.queued = 0
+        self._requests.clear()
+        self._responses.clear()
+        self.queued = 0
 
     def messages(self, room: int) -> list[bytes]:
         """
@@ -158,7 +198,8 @@ class Outbox:
         message: list[bytes | memoryview] = []
         size = 0
         if self.waiting <= frames.MAX_SENT_MESSAGE:
-            message, size = list(self._urgent), self.waiting
+            message += self._urgent
+            size = self.waiting
         else:
             for frame in self._urgent:
                 if size + len(frame) > frames.MAX_SENT_MESSAGE:
@@ -168,7 +209,7 @@ class Outbox:
                 size += len(frame)
         self._urgent.clear()
         self.waiting = 0
-        while room > 0 and (self._moving or self._unadmitted):
+        while room > 0 and self.has_bulk:
             if frames.MAX_SENT_MESSAGE - size < LEAST_SPACE:
                 packed.append(b"".join(message))
                 message, size = [], 0
@@ -186,7 +227,8 @@ class Outbox:
 
     def _turn(self, space: int, message: list[bytes | memoryview]) -> int | None:
         """Let the next one fill the space; gives the bytes used, 0 if it needs more space, None if nothing can move."""
-        self._admit()
+        self._responses.admit(self._moving)
+        self._requests.admit(self._moving)
         while self._moving:
             call, source = self._moving.popitem(last=False)
             move = self._move_body if isinstance(source, _Body) else self._move_stream
@@ -195,16 +237,6 @@ class Outbox:
                 return used
         return None
 
-    def _admit(self) -> None:
-        """Start every body for which the other side has memory."""
-        while self._unadmitted:
-            call, body = next(iter(self._unadmitted.items()))
-            length = len(body.data)
-            if self._committed and self._committed + length > self.budget:
-                break
-            self._moving[call] = self._unadmitted.pop(call)
-            self._committed += length
-
     def _move_body(self, body: _Body, space: int, message: list[bytes | memoryview]) -> int:
         start = body.position
         body.position = end = min(start + space - frames.HEADER_SIZE, len(body.data))
@@ -212,11 +244,11 @@ class Outbox:
         if end < len(body.data):
             self._moving[body.call] = body
         else:
-            self.held -= len(body.data)
-            if body.is_request:
+            body.lane.held -= len(body.data)
+            if body.lane is self._requests:
                 self._there[body.call] = len(body.data)
             else:
-                self._committed -= len(body.data)
+                body.lane.committed -= len(body.data)
                 self._finished.append(body.call)
             if (stream := self._streams.get(body.call)) is not None:
                 self.stir(stream)  # it had to wait for the body

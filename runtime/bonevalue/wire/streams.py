@@ -271,6 +271,14 @@ class IncomingItems:
             raise RemoteProtocolError("the end of a stream in the middle of an item, or again")
         self.ended = True
 
+    def break_off(self) -> None:
+        """No more comes, not even the rest of an item that has begun; the items that are there stay."""
+        self.open = False
+        if self._part is not None:
+            self._part = None
+            self._unread -= self._length + ITEM_COST
+            self._link.give_back(self._length + ITEM_COST)
+
     def take(self) -> tuple[bytes, bool]:
         """The next item: its bytes, and whether they are raw; only if there is one. Credit for it is given back."""
         item = self._items.popleft()
