@@ -16,9 +16,9 @@ from bonevalue.dialler import Dialler
 from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, PeerOffline, RateLimited
 from bonevalue.host import Host
 from bonevalue.link import Connection, IceConfig, Link
+from bonevalue.link_calls import CallMoved
 from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.module import Caller
-from bonevalue.link_calls import CallMoved
 from bonevalue.peer_link import PeerLink
 from bonevalue.penalties import Penalties
 from bonevalue.pool import Pool

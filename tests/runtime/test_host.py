@@ -25,8 +25,8 @@ from bonevalue.errors import (
     NoTarget,
     TooLarge,
 )
-from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.link_calls import CallMoved
+from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.serving import ServedModule
 from bonevalue.wire import frames
 from bonevalue.wire.calls import LinkSettings

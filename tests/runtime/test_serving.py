@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from bonevalue import Context
 from bonevalue.counters import Counters
 from bonevalue.errors import BadRequest, Busy, ConfigError, Denied, LinkLost, RateLimited, TooLarge
-from bonevalue.module import Caller
 from bonevalue.items import MAX_ITEMS_A_TURN
+from bonevalue.module import Caller
 from bonevalue.serving import ModuleSet, ServedModule
 from bonevalue.wire import frames
 from tests.support.answers import FakeAnswer

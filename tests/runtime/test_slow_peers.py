@@ -9,8 +9,8 @@ import pytest
 
 from bonevalue.errors import Deadline, LinkLost
 from bonevalue.host import Host
-from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.link_calls import CallMoved
+from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.wire import frames
 from bonevalue.wire.calls import LinkSettings
 from bonevalue.wire.frames import FrameType
