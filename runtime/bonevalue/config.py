@@ -174,7 +174,8 @@ class ModuleEntry(Section):
         default=64,
         ge=1,
         le=65_536,
-        description="Calls that run at once; more wait, and when `rpc.queue` of them wait, further ones get `busy`.",
+        description="Calls that run at once; more wait, and when `rpc.queue` of them wait, further ones get `busy`. "
+        "An eighth of them, at least one of four or more, is left to peers that have none.",
     )
     rate: float | None = Field(
         default=None,

@@ -103,17 +103,22 @@ class BoneValueError(Exception):
     #: Whether the same thing may succeed when it is tried again, with nothing changed by hand.
     retry: ClassVar[bool] = False
 
+    # Of the class, too: a subclass may have an __init__ of its own.
+    retry_after: float | None = None
+    call_id: str | None = None
+    peer: str | None = None
+
     def __init__(self, message: str = "", *, retry_after: float | None = None, call_id: str | None = None) -> None:
         super().__init__(message or self.code)
         self.retry_after = retry_after
         self.call_id = call_id
         #: Id of the remote peer that the error came from, None if it arose here.
-        self.peer: str | None = None
+        self.peer = None
 
     @property
     def message(self) -> str:
         """The text for people."""
-        return str(self.args[0])
+        return str(self.args[0]) if self.args else self.code
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class Flow:
         self._sent = 0
         #: Bytes acknowledged when that was last looked at, and since when it has been so many.
         self._progress = (0, 0.0)
+        self._looked_at = 0.0
         self._look_timer: asyncio.TimerHandle | None = None
         #: Set while new work may be taken on.
         self._clear = asyncio.Event()
@@ -161,7 +162,8 @@ class Flow:
             return  # whoever holds the link will be told
         self.gauge()
         if self._look_timer is None and link.buffered:
-            self._progress = (self._sent - link.buffered, time.monotonic())
+            self._looked_at = time.monotonic()
+            self._progress = (self._sent - link.buffered, self._looked_at)
             self._look_timer = self._loop.call_later(STALL_CHECK, self._look)
         if has_bulk:
             self._after_bulk()
@@ -244,7 +246,12 @@ class Flow:
         if not self._link.buffered:
             return
         acknowledged, now = self._sent - self._link.buffered, time.monotonic()
+        late = now - self._looked_at > 2 * STALL_CHECK  # then it was this process that stood still
+        self._looked_at = now
         if acknowledged != self._progress[0]:
+            self._progress = (acknowledged, now)
+            self._table.acknowledged(now)
+        elif late:
             self._progress = (acknowledged, now)
         elif now - self._progress[1] > self._stall_timeout:
             self._on_stalled(Slow(f"the peer has taken nothing for {self._stall_timeout:.0f} s"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from bonevalue.counters import Counters
@@ -42,9 +42,6 @@ class Answering(Answer, Protocol):
 
     #: What the caller sends after its request; None if it sends nothing.
     items: AsyncIterator[Any] | None
-
-    def blocked(self) -> Awaitable[None] | None:
-        """What to await before anything is done for a caller that does not read its answers."""
 
     def fail(self, error: BoneValueError) -> None:
         """The call ends with an error; without effect if it has ended."""

@@ -106,6 +106,7 @@ class PeerLink:
             settings=host.settings,
             now=now,
             memory=host.memory,
+            account=remote.key,
             tallies=host.counters,
         )
         self._proved: asyncio.Future[None] = self._loop.create_future()
@@ -340,6 +341,8 @@ class PeerLink:
             self._now_idle()
             return
         self._flow.wake_for_packet()
+        if call.items is not None:
+            self._carry_out()  # whoever still waits for its items learns that there are no more
         if len(body) > INLINE_BODY:
             self._flow.gauge()
 
@@ -349,7 +352,7 @@ class PeerLink:
         if self._table.idle:
             self._now_idle()
         else:
-            self._flow.wake()
+            self._carry_out()
 
     def begin(self, call: CallReceived) -> OutgoingItems:
         """Answer a received call with a stream."""

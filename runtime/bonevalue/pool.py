@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from bonevalue.counters import Counters
-from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, Unavailable
+from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, LinkLost, Unavailable
 from bonevalue.peer_link import PeerLink
 from bonevalue.wire.pacing import Buckets, Pace
 
@@ -200,6 +200,7 @@ class Pool:
             link = old
         else:
             self._links[peer_id] = link
+            self._close_draining(peer_id)
             if old is not None:
                 old.drain("replaced")
         attempt = self._attempts.get(peer_id)
@@ -207,6 +208,12 @@ class Pool:
             attempt.link.set_result(link)
         if self._on_added is not None:
             self._on_added(link)
+
+    def _close_draining(self, peer_id: str) -> None:
+        """A peer has one link that drains beside its current one; else it could keep many, by a stream on each."""
+        for link in list(self._all):
+            if link.remote.id == peer_id and not link.usable:
+                link.close(LinkLost("the peer opened another link"))
 
     def remove(self, link: PeerLink) -> None:
         """A link is gone."""

@@ -7,6 +7,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection
+from functools import cached_property
 from typing import Any, Protocol
 
 from bonevalue.counters import Counters
@@ -34,6 +35,9 @@ class Answer(Protocol):
     #: Whether the caller takes a stream for an answer.
     takes_stream: bool
 
+    def blocked(self) -> Awaitable[None] | None:
+        """What to await before anything is made for a caller that does not read its answers."""
+
     def reply(self, body: bytes, raw: bool) -> None:
         """The one response."""
 
@@ -55,6 +59,14 @@ class Answer(Protocol):
         """The stream is complete."""
 
 
+class _Turn(asyncio.Future[None]):
+    """Done when a call that waited has its slot; fails when it has to give way."""
+
+    def __init__(self, caller: str) -> None:
+        super().__init__()
+        self.caller = caller
+
+
 class ServedModule:
     """
     One module as a peer serves it.
@@ -63,7 +75,8 @@ class ServedModule:
         name: name to serve it under.
         source: a :class:`~bonevalue.module.Module`, or a function ``(request)`` or ``(request, context)``.
         allow: aliases that may call it; ``*`` is everyone trusted.
-        concurrency: calls that run at once.
+        concurrency: calls that run at once; an eighth of them, at least one of four or more, is left to peers that have
+            none.
         rate: calls a second of each calling peer, with bursts of one second's worth (at least one call); None for any
             number.
 
@@ -95,7 +108,7 @@ class ServedModule:
         self._open_to_all = "*" in self.allow
         self._handle: Callable[..., Any] = handle
         self._signature = Signature(handle, name)
-        self._slots: FairSlots[asyncio.Future[None]] = FairSlots(concurrency, most_waiting=MAX_WAITING)
+        self._slots: FairSlots[_Turn] = FairSlots(concurrency, most_waiting=MAX_WAITING)
         self._rates: Buckets[str] | None = Buckets(Pace(rate, max(rate, 1.0))) if rate is not None else None
 
     @property
@@ -112,12 +125,12 @@ class ServedModule:
         """Whether it answers with a stream, as far as the handler's signature tells."""
         return self._signature.streams
 
-    @property
+    @cached_property
     def request_schema(self) -> dict[str, Any] | None:
         """JSON Schema of the request, None if it is not annotated."""
         return self._signature.request_schema
 
-    @property
+    @cached_property
     def response_schema(self) -> dict[str, Any] | None:
         """JSON Schema of the response, of one item if it is a stream; None if it is not annotated."""
         return self._signature.response_schema
@@ -163,7 +176,7 @@ class ServedModule:
         signature = self._signature
         if signature.streams and not answer.takes_stream:
             raise self._takes_no_stream()
-        if not self._slots.take():
+        if not self._slots.take(caller.id):
             await self._turn(caller)
         thread: CallThread | GeneratorThread | None = None
         try:
@@ -182,13 +195,15 @@ class ServedModule:
             if hasattr(result, "__aiter__"):
                 await self._stream(result, answer)
             else:
+                if (blocked := answer.blocked()) is not None:
+                    await blocked  # with its slot: a caller that does not read gets no further answers made
                 answer.reply(*frames.encode_body(result))
         finally:
             if thread is None or thread.ended.done():
-                self._give_back()
+                self._give_back(caller.id)
             else:
                 # A thread cannot be cancelled: it keeps its slot until it returns, whatever becomes of the call.
-                thread.ended.add_done_callback(lambda _: self._give_back())
+                thread.ended.add_done_callback(lambda _: self._give_back(caller.id))
 
     async def _stream(self, source: AsyncIterable[Any], answer: Answer) -> None:
         if answer.takes_stream:
@@ -212,7 +227,7 @@ class ServedModule:
 
     async def _turn(self, caller: Caller) -> None:
         """Wait for a slot."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = _Turn(caller.id)
         evicted = self._slots.wait(caller.id, turn)
         if evicted is not turn:
             self.counters.limited["concurrency"] += 1
@@ -225,14 +240,17 @@ class ServedModule:
             if turn.cancelled():
                 self._slots.leave(caller.id, turn)
             elif turn.exception() is None:  # it had got a slot in the same moment
-                self._give_back()
+                self._give_back(caller.id)
             raise
 
-    def _give_back(self) -> None:
-        while (turn := self._slots.give_back()) is not None:
-            if not turn.done():  # else it was cancelled, and has not yet left
+    def _give_back(self, caller: str) -> None:
+        slots = self._slots
+        slots.give_back(caller)
+        while (turn := slots.next_waiter()) is not None:
+            if turn.done():  # it was cancelled, and has not yet left
+                slots.give_back(turn.caller)
+            else:
                 turn.set_result(None)
-                return
 
 
 class ModuleSet(dict[str, ServedModule]):

@@ -90,6 +90,8 @@ class Signature:
             return body
         try:
             frames.check_json_depth(body)
+            if b"NaN" in body or b"Infinity" in body:
+                frames.decode_body(body, raw)  # refuses them where they are no text; pydantic would take them
             return adapter.validate_json(body)
         except ValidationError as error:
             raise BadRequest(_fields(error)) from error

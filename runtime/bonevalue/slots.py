@@ -1,9 +1,12 @@
 """
 Who runs next: the slots of a module, given to its callers in turn.
 
-Slots go to whoever comes first while there are free ones. Once all are taken, each caller has a queue of its own, and
-every slot that is given back goes to the next caller in the round: one that floods the module makes its own queue
-longer, and nobody else's. The queues together are bounded, and it is the longest that has to give way.
+Slots go to whoever comes first while there are free ones. After that each caller has a queue of its own, and every slot
+that is given back goes to the next caller in the round: one that floods the module makes its own queue longer, and
+nobody else's. The queues together are bounded, and it is the longest that has to give way.
+
+The last slots are a reserve for callers that have none: a caller can hold its slots for good, with streams that it does
+not read, but never all that there are. So some may stay free while those who have slots wait for more.
 """
 
 from __future__ import annotations
@@ -20,18 +23,20 @@ class FairSlots(Generic[_Waiter]):
     """
     A number of slots, and the queues of those who wait for one; waiters are any hashable objects.
 
-    Every operation takes the same time, however many wait.
+    Every operation takes the same time, however many wait; only :meth:`next_waiter` may have to pass over those who have slots.
 
     Args:
-        size: how many slots there are.
+        size: how many slots there are. An eighth of them is the reserve: at least one of four or more, none of fewer.
         most_waiting: how many may wait at once, all callers together. It may be changed later.
     """
 
-    __slots__ = ("_by_length", "_longest", "_queues", "free", "most_waiting", "waiting")
+    __slots__ = ("_by_length", "_held", "_longest", "_queues", "free", "most_waiting", "reserve", "waiting")
 
     def __init__(self, size: int, *, most_waiting: int) -> None:
-        #: Slots that nobody has; somebody waits only while there is none.
+        #: Slots that nobody has.
         self.free = size
+        #: How many of them go only to callers that have none.
+        self.reserve = max(size // 8, 1) if size >= 4 else 0
         #: How many wait.
         self.waiting = 0
         self.most_waiting = most_waiting
@@ -40,13 +45,53 @@ class FairSlots(Generic[_Waiter]):
         #: The callers by the length of their queues, to find the longest without looking at all.
         self._by_length: dict[int, OrderedDict[str, None]] = {}
         self._longest = 0
+        #: How many slots each caller has, of those that have any.
+        self._held: dict[str, int] = {}
 
-    def take(self) -> bool:
-        """Take a slot if one is free."""
-        if not self.free:
+    def take(self, caller: str) -> bool:
+        """Take a slot for ``caller`` if one is free that it may have."""
+        held = self._held.get(caller, 0)
+        if self.free <= (self.reserve if held else 0):
             return False
         self.free -= 1
+        self._held[caller] = held + 1
         return True
+
+    def give_back(self, caller: str) -> None:
+        """Give back a slot that ``caller`` has; what it leaves free is for :meth:`next_waiter`."""
+        self.free += 1
+        held = self._held[caller] - 1
+        if held:
+            self._held[caller] = held
+        else:
+            del self._held[caller]
+
+    def next_waiter(self) -> _Waiter | None:
+        """
+        Give a free slot to the next in turn that may have it.
+
+        After a slot was given back this is to be asked until nobody is left: one that takes from the reserve, because
+        its caller has just become one without, may come behind one that took what was above it.
+
+        Returns:
+            the waiter that has a slot now; None if nobody waits that may have one.
+        """
+        if not self.waiting or not self.free:
+            return None
+        if self.free > self.reserve:
+            caller = next(iter(self._queues))
+        else:
+            # Passes over no more callers than have slots, before it comes to one that has none.
+            without = next((caller for caller in self._queues if caller not in self._held), None)
+            if without is None:
+                return None
+            caller = without
+        waiter = next(iter(self._queues[caller]))
+        self._queues.move_to_end(caller)
+        self.leave(caller, waiter)
+        self.free -= 1
+        self._held[caller] = self._held.get(caller, 0) + 1
+        return waiter
 
     def wait(self, caller: str, waiter: _Waiter) -> _Waiter | None:
         """
@@ -81,22 +126,6 @@ class FairSlots(Generic[_Waiter]):
             del self._queues[caller]
         self._resized(caller, len(queue) + 1, len(queue))
         self.waiting -= 1
-
-    def give_back(self) -> _Waiter | None:
-        """
-        Give back a slot.
-
-        Returns:
-            the waiter that has it now; None if nobody waits, and it is free.
-        """
-        if not self.waiting:
-            self.free += 1
-            return None
-        caller, queue = next(iter(self._queues.items()))
-        waiter = next(iter(queue))
-        self._queues.move_to_end(caller)
-        self.leave(caller, waiter)
-        return waiter
 
     def _resized(self, caller: str, before: int, after: int) -> None:
         """Keep count of who has the longest queue; lengths change by one at a time."""

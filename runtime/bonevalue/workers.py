@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Coroutine, Generator
@@ -24,13 +23,15 @@ class Job:
     step to its last: `asyncio.current_task`, `asyncio.timeout` and task groups work in it as usual.
     """
 
-    __slots__ = ("_context", "_coroutine", "_task", "_workers")
+    __slots__ = ("_context", "_coroutine", "_task", "_workers", "given_up")
 
     def __init__(self, workers: Workers, coroutine: Coroutine[Any, Any, None]) -> None:
         self._workers = workers
         self._coroutine = coroutine
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
+        #: It was cancelled before it began.
+        self.given_up = False
 
     def cancel(self) -> None:
         """Raise `asyncio.CancelledError` in it; one that has not begun will not. Without effect after its end."""
@@ -38,7 +39,7 @@ class Job:
             self._task.cancel()
         else:
             self._coroutine.close()
-            self._workers.forget(self)
+            self.given_up = True  # left where it is: to look for it among all that wait would take too long
 
     def begin(self, task: asyncio.Task[None]) -> None:
         """It is run by that task from now on."""
@@ -87,11 +88,6 @@ class Workers:
         self.hand_on()
         return job
 
-    def forget(self, job: Job) -> None:
-        """A job need not be begun, if it is not over already."""
-        with contextlib.suppress(ValueError):
-            self._ready.remove(job)
-
     def hand_on(self) -> None:
         """See to it that what is ready will be run."""
         if self._ready and not self._coming:
@@ -107,8 +103,10 @@ class Workers:
             taken = 0
             # A task that was cancelled takes no other job: asyncio may yet have a cancel to deliver to it.
             while self._ready and not self._coming and taken < MAX_JOBS_A_TURN and not task.cancelling():
-                taken += 1
                 job = self._ready.popleft()
+                if job.given_up:
+                    continue
+                taken += 1
                 job.begin(task)
                 try:
                     await job

@@ -436,7 +436,7 @@ async def test_one_that_reads_slowly_gets_its_answers_slowly(siege: Siege, names
         assert stats["gauges"]["send_buffer_bytes"] < 16 * MEBIBYTE
 
 
-async def test_streams_that_nobody_reads(siege: Siege, names: Iterator[str]) -> None:
+async def test_streams_of_which_nobody_takes_an_item(siege: Siege, names: Iterator[str]) -> None:
     """The caller acknowledges everything and gives no credit back: each stream stands still within its credit."""
     intruder = await siege.intruder(next(names))
     async with siege.quiet_neighbourhood(MOST_MEMORY):
@@ -451,9 +451,12 @@ async def test_streams_that_are_begun_and_cancelled(siege: Siege, names: Iterato
     intruder = await siege.intruder(next(names))
 
     async def flood() -> None:
-        calls = [intruder.request("Flood", b"1000", flags=FLAG_TAKES_STREAM) for _ in range(20)]
-        for call in calls:
-            intruder.send(FrameType.CANCEL, call)
+        calls = [intruder.new_call() for _ in range(100)]
+        intruder.link.send(
+            b"".join(frames.encode_request(call, b"Flood", 30, 4, b"1000", FLAG_TAKES_STREAM) for call in calls)
+        )
+        await intruder.room()
+        intruder.link.send(b"".join(frames.encode(FrameType.CANCEL, call) for call in calls))
         intruder.forget()
         await intruder.room(131_072)
 
@@ -478,12 +481,13 @@ async def test_tiny_items_by_the_hundred_thousand(siege: Siege, names: Iterator[
 async def test_all_of_it_at_once(siege: Siege, names: Iterator[str]) -> None:
     """Several accounts that each ask for all they may have: together they get no more than the daemon has to give."""
     intruders = [await siege.intruder(next(names)) for _ in range(4)]
-    async with siege.quiet_neighbourhood(96 * MEBIBYTE):
-        for intruder, _ in itertools.product(intruders, range(2)):
-            call = intruder.request("Blob", b"1", length=8 * MEBIBYTE, time_left=20)
-            for _ in range(8 * MEBIBYTE // 16_000 - 1):
+    async with siege.quiet_neighbourhood(len(intruders) * MOST_MEMORY):
+        for intruder, _ in itertools.product(intruders, range(4)):
+            call = intruder.request("Blob", b"1", length=8 * MEBIBYTE, time_left=60)
+            for _ in range(MEBIBYTE // 32_000):  # it is set aside whole from the first byte on
                 intruder.send(FrameType.BODY, call, bytes(16_000))
                 await intruder.room()
         stats = await siege.stats()
-        assert stats["gauges"]["memory_bytes"] <= stats["gauges"]["memory_limit_bytes"]
+        assert 32 * MEBIBYTE <= stats["gauges"]["memory_bytes"] <= stats["gauges"]["memory_limit_bytes"]
+        assert await siege.counted("limited", "incomplete") and await siege.counted("limited", "memory")
         assert await siege.call("Echo", "x" * MEBIBYTE) == "x" * MEBIBYTE

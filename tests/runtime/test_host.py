@@ -207,7 +207,7 @@ async def test_the_deadline_reaches_caller_and_handler(meeting: Meeting) -> None
 
 async def test_a_lost_link_fails_our_calls_and_cancels_theirs(meeting: Meeting) -> None:
     slow = Slow()
-    meeting.serve("Slow", slow.handle, concurrency=100)
+    meeting.serve("Slow", slow.handle, concurrency=128)
     tasks = [asyncio.create_task(meeting.ours.call("Slow", 1, 30)) for _ in range(100)]
     await until(lambda: slow.running == 100)
     meeting.ends.theirs.close()

@@ -34,6 +34,10 @@ class FakeAnswer:
         """The values of the items, or the response."""
         return [value for value in self.came if value not in ("begin", "end")]
 
+    def blocked(self) -> Awaitable[None] | None:
+        """Nothing: whoever calls reads its answers."""
+        return None
+
     @property
     def is_awaited(self) -> bool:
         """Whether somebody waits for the slow reader."""

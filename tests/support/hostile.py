@@ -227,7 +227,7 @@ class Intruder:
 
     async def room(self, most: int = 262_144) -> None:
         """Wait until no more than so much waits to be acknowledged, or the link has ended."""
-        await until(lambda: self.link.buffered <= most or self.closed)
+        await until(lambda: self.link.buffered <= most or self.closed, timeout=30)
 
 
 async def break_in(peer: Peer, victim: str) -> Intruder:

@@ -50,6 +50,7 @@ async def meet(
     *,
     ours: LinkSettings | Host | None = None,
     theirs: LinkSettings | Host | None = None,
+    our_id: str = "1",
     idle_timeout: float = 60.0,
 ) -> Meeting:
     """Two peers that have proved themselves to each other, each with its settings, or with a host that has them."""
@@ -61,7 +62,7 @@ async def meet(
     a, b = bytes([1]) * 64, bytes([2]) * 64
 
     def link(host: Host, offerer: bool) -> PeerLink:
-        name, number = ("bob", "2") if offerer else ("alice", "1")
+        name, number = ("bob", "2") if offerer else ("alice", our_id)
         return PeerLink(
             ends.ours if offerer else ends.theirs,
             ends.caller if offerer else ends.callee,

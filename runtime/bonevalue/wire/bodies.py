@@ -7,7 +7,11 @@ from collections.abc import MutableMapping
 from bonevalue.errors import RemoteProtocolError
 from bonevalue.wire.memory import MemoryShare
 
-__all__ = ["BodyBudget", "IncomingBody"]
+__all__ = ["LONG", "BodyBudget", "IncomingBody"]
+
+
+#: Bodies longer than this count towards what a link may hold; shorter ones are bounded by the number of calls.
+LONG = 4096
 
 
 class IncomingBody:
@@ -44,7 +48,7 @@ class BodyBudget:
         """
         Add bytes to a body; False if there is no memory left for it.
 
-        A body that takes more than its first frame counts whole from its first byte on.
+        A long one counts whole from its first byte on.
 
         Raises:
             RemoteProtocolError: it gets more bytes than were declared.
@@ -52,7 +56,7 @@ class BodyBudget:
         body.received += len(data)
         if body.received > body.length:
             raise RemoteProtocolError("a body is longer than was declared")
-        if data and body.received < body.length and not body.counted:
+        if data and body.length > LONG and not body.counted:
             if self._taken + body.length > self._limit:
                 self._limited["incomplete"] += 1
                 return False

@@ -95,6 +95,7 @@ class CallTable:
         settings: what this side takes.
         now: seconds of a monotonic clock.
         memory: what all links of the process may take together.
+        account: key of the other side's account: its links share what one may have of the memory.
         tallies: where it counts what it turns away.
     """
 
@@ -106,6 +107,7 @@ class CallTable:
         settings: LinkSettings,
         now: float,
         memory: MemoryBudget | None = None,
+        account: bytes = b"",
         tallies: Tallies | None = None,
     ) -> None:
         self.state = LinkState.PROVING
@@ -118,6 +120,7 @@ class CallTable:
             offerer=offerer,
             settings=settings,
             memory=memory or MemoryBudget(OWN_MEMORY),
+            account=account,
             tallies=tallies or OwnTallies(),
             drained=self._check_drained,
             drain=self.goaway,
@@ -242,6 +245,12 @@ class CallTable:
         number = self._heartbeat.ping(now)
         self._outbox.push(frames.encode(FrameType.PING, 0, number.to_bytes(frames.PING_SIZE, "big")))
         return number
+
+    def acknowledged(self, now: float) -> None:
+        """The other side's engine has taken something: that is a sign of life, and time for what is still to arrive."""
+        self._heartbeat.heard(now)
+        if self._fence is not None:
+            self._fence_due = now + DRAIN_TIMEOUT
 
     def goaway(self, reason: str, now: float) -> None:
         """Accept no further calls and send none; those under way are finished."""

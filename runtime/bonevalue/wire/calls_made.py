@@ -16,7 +16,7 @@ from bonevalue.errors import (
     error_of,
 )
 from bonevalue.wire import frames
-from bonevalue.wire.bodies import IncomingBody
+from bonevalue.wire.bodies import LONG, IncomingBody
 from bonevalue.wire.events import AnswerBegun, CallAnswered, CallFailed, CallReturned, OutgoingCall
 from bonevalue.wire.frames import FLAG_RAW, FLAG_STREAM, FLAG_TAKES_STREAM, ErrorBody, FrameType
 from bonevalue.wire.link_core import INLINE_BODY, LinkCore
@@ -106,8 +106,16 @@ class CallsMade:
             self._core.events.append(CallFailed(call, Deadline("no answer within the call's time")))
 
     def give_back(self, last: int) -> None:
-        """The other side has begun none after ``last``, and takes no new ones."""
-        for call in [call for call in self._begun.values() if call.id > last]:
+        """
+        The other side has begun none after ``last``, and takes no new ones.
+
+        Raises:
+            RemoteProtocolError: it has begun to answer one of them.
+        """
+        returned = [call for call in self._begun.values() if call.id > last]
+        if any(call.answer is not None or call.received is not None for call in returned):
+            raise RemoteProtocolError("goaway below a call whose answer has begun")
+        for call in returned:
             del self._begun[call.id]
             self._core.outbox.discard(call.id)
             self._returned(call)
@@ -199,7 +207,7 @@ class CallsMade:
             raise RemoteProtocolError("a second response to one call")
         if flags & FLAG_STREAM:
             self._begin_answer(call, length, flags)
-        elif length == len(first):
+        elif length == len(first) <= LONG:
             self._answered(call, bytes(first), flags, now)
         else:
             call.answer = IncomingBody(length, bool(flags & FLAG_RAW))

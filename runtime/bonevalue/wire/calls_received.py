@@ -17,7 +17,7 @@ from bonevalue.errors import (
     TooLarge,
 )
 from bonevalue.wire import frames
-from bonevalue.wire.bodies import IncomingBody
+from bonevalue.wire.bodies import LONG, IncomingBody
 from bonevalue.wire.events import CallCancelled, CallReceived, ItemsArrived
 from bonevalue.wire.frames import FLAG_RAW, FLAG_STREAM, FLAG_TAKES_STREAM, ErrorBody
 from bonevalue.wire.link_core import INLINE_BODY, LinkCore
@@ -90,8 +90,9 @@ class CallsReceived:
         """See :meth:`~bonevalue.wire.calls.CallTable.fail`."""
         if call.answer is not None:
             self._end(call, error)
-        elif self._finish(call, now):
-            self._core.outbox.push(self._error(call.call, error))
+        elif self._calls.get(call.call) is call:
+            self._core.outbox.push(self._error(call.call, error))  # before the ping that may follow the last call
+            self._finish(call, now)
 
     def begin(self, call: CallReceived, now: float) -> OutgoingItems:
         """See :meth:`~bonevalue.wire.calls.CallTable.begin`."""
@@ -135,8 +136,9 @@ class CallsReceived:
                 call.grain = self._core.deadlines.add(call.deadline, call)
                 return
             error = Slow(f"the caller has taken nothing for {STREAM_PATIENCE:.0f} s")
-        if self._finish(call, now):
+        if self._calls.get(call.call) is call:
             self._core.outbox.push(self._error(call.call, error))
+            self._finish(call, now)
             self._cancelled(call, error)
 
     # -- what the other side sends -------------------------------------------------------------------------------------
@@ -170,7 +172,7 @@ class CallsReceived:
         call.grain = core.deadlines.add(deadline, call)
         if flags & FLAG_STREAM:
             call.items = IncomingItems(number, core.limits.stream, core.credit)
-        if len(first) == length:
+        if len(first) == length <= LONG:
             self._deliver(call, bytes(first))
         else:
             call.incoming = IncomingBody(length, call.raw)

@@ -91,6 +91,8 @@ MAX_PAYLOAD = MAX_SENT_MESSAGE - HEADER_SIZE
 MAX_MODULE_NAME = 200
 #: Deepest nesting of a JSON body.
 MAX_JSON_DEPTH = 64
+#: Most opening brackets in a JSON body, those in texts counted, too: a second's work for whoever has to decode them.
+MAX_JSON_BRACKETS = 2**18
 
 #: Longest item of a stream.
 MAX_ITEM = 524_288
@@ -380,7 +382,7 @@ def encode_body(value: Any) -> tuple[bytes, bool]:
 
     Raises:
         TypeError: the value is neither bytes nor made of what JSON has.
-        ValueError: the value holds a number or text that JSON cannot carry.
+        ValueError: the value holds an integer or text that JSON cannot carry. (NaN and infinity become ``null``.)
     """
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value), True
@@ -406,14 +408,17 @@ def decode_body(data: bytes, raw: bool) -> Any:
 
 def check_json_depth(data: bytes) -> None:
     """
-    Refuse JSON that nests deeper than 64, before anything recursive parses it.
+    Refuse JSON that nests deeper than 64, or has more than 262,144 brackets, before anything recursive parses it.
 
     Raises:
         ValueError: it does.
     """
     # Counting is one pass in C and clears nearly every body; only a body with many brackets is walked.
-    if data.count(b"[") + data.count(b"{") <= MAX_JSON_DEPTH:
+    opened = data.count(b"[") + data.count(b"{")
+    if opened <= MAX_JSON_DEPTH:
         return
+    if opened > MAX_JSON_BRACKETS:
+        raise ValueError(f"more than {MAX_JSON_BRACKETS} arrays and objects")
     depth = 0
     for match in _JSON_NESTING.finditer(data):
         token = match[0]

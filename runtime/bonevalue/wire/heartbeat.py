@@ -48,11 +48,11 @@ class Heartbeat:
         Raises:
             LinkLost: nothing was heard for three beats.
         """
-        loss = self._loss_due()
+        due, loss = self.due(), self._loss_due()
         if now >= loss:
             # Called a whole beat late, this very process was stopped or busy, and what the other side sent may still be
             # unread: that says nothing about the link, so it gets another round.
-            if now - loss < self._interval:
+            if now - due < self._interval:
                 raise LinkLost(f"nothing was heard from the peer for {now - self._heard_at:.0f} s")
             self._heard_at = now
             return True

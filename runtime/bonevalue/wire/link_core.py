@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bonevalue.wire import frames
-from bonevalue.wire.bodies import BodyBudget
+from bonevalue.wire.bodies import LONG, BodyBudget
 from bonevalue.wire.deadlines import Deadlines
 from bonevalue.wire.events import CallReceived, Event, OutgoingCall
 from bonevalue.wire.frames import HelloLimits
@@ -18,8 +18,8 @@ from bonevalue.wire.streams import LinkCredit
 
 __all__ = ["INLINE_BODY", "LinkCore", "LinkSettings", "OwnTallies", "Tallies"]
 
-#: Bodies up to this length travel inside the frame that announces them.
-INLINE_BODY = 4096
+#: Bodies up to this length travel inside the frame that announces them: none of them is long.
+INLINE_BODY = LONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class LinkCore:
         offerer: this side made the offer; its calls have odd ids.
         settings: what this side takes.
         memory: from which what comes in is taken, beyond the first credit.
+        account: whose links share what there is of it.
         tallies: where the link counts.
         drained: to be called when a call has ended after the link began to drain.
         drain: to be called when the link can take no more calls.
@@ -81,6 +82,7 @@ class LinkCore:
         offerer: bool,
         settings: LinkSettings,
         memory: MemoryBudget,
+        account: bytes,
         tallies: Tallies,
         drained: Callable[[float], None],
         drain: Callable[[str, float], None],
@@ -99,7 +101,7 @@ class LinkCore:
         self.outbox = Outbox()
         self.events: list[Event] = []
         self.deadlines: Deadlines[OutgoingCall | CallReceived] = Deadlines()
-        self.memory = memory.share()
+        self.memory = memory.share(account)
         self.unfinished_requests = BodyBudget(self.limits.incomplete, self.memory, tallies.limited)
         self.unfinished_responses = BodyBudget(self.limits.incomplete, self.memory, tallies.limited)
         self.credit = LinkCredit(self.limits.link, settings.link_credit, self.memory, self.outbox.push)

@@ -16,6 +16,8 @@ from bonevalue.wire.streams import OutgoingItems, added
 
 __all__ = ["Outbox"]
 
+#: Bodies up to this length do not wait for longer ones, which may wait for handlers that call back with these.
+SHORT_BODY = 65_536
 #: Room under which nothing is begun in a message: a fragment so short would be mostly header.
 LEAST_SPACE = 256
 
@@ -45,22 +47,45 @@ class _Lane:
         self.committed = 0
         #: Bytes of bodies that wait or are on their way, each whole until its last fragment has left.
         self.held = 0
-        #: Bodies for which the other side has no memory yet.
-        self.waiting: OrderedDict[int, _Body] = OrderedDict()
+        #: Bodies for which the other side has no memory yet, short ones apart: they go before the others.
+        self._short: OrderedDict[int, _Body] = OrderedDict()
+        self._long: OrderedDict[int, _Body] = OrderedDict()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are bodies for which the other side has no memory yet."""
+        return bool(self._short or self._long)
+
+    def __contains__(self, call: int) -> bool:
+        return call in self._short or call in self._long
+
+    def add(self, body: _Body) -> None:
+        """One more to send."""
+        size = len(body.data)
+        (self._short if size <= SHORT_BODY else self._long)[body.call] = body
+        self.held += size
+
+    def remove(self, call: int) -> None:
+        """Its call has ended; without effect if it does not wait."""
+        body = self._short.pop(call, None) or self._long.pop(call, None)
+        if body is not None:
+            self.held -= len(body.data)
 
     def admit(self, moving: OrderedDict[int, _Body | OutgoingItems]) -> None:
-        """Start every body for which the other side has memory."""
-        while self.waiting:
-            call, body = next(iter(self.waiting.items()))
-            length = len(body.data)
-            if self.committed and self.committed + length > self.budget:
-                break
-            moving[call] = self.waiting.pop(call)
-            self.committed += length
+        """Start every body for which the other side has memory. An eighth of it is for short ones."""
+        for bodies, budget in ((self._short, self.budget), (self._long, self.budget * 7 // 8)):
+            while bodies:
+                call, body = next(iter(bodies.items()))
+                length = len(body.data)
+                if self.committed and self.committed + length > budget:
+                    break
+                moving[call] = bodies.pop(call)
+                self.committed += length
 
     def clear(self) -> None:
         """Forget everything."""
-        self.waiting.clear()
+        self._short.clear()
+        self._long.clear()
         self.committed = self.held = 0
 
 
@@ -117,8 +142,7 @@ class Outbox:
     def push_body(self, call: int, data: bytes, *, is_request: bool) -> None:
         """Send a body in fragments, after the frame that announced it."""
         lane = self._requests if is_request else self._responses
-        lane.waiting[call] = _Body(call, data, lane)
-        lane.held += len(data)
+        lane.add(_Body(call, data, lane))
 
     def open(self, stream: OutgoingItems) -> None:
         """Send a stream, after the frame that announced it and the body of its request."""
@@ -136,7 +160,7 @@ class Outbox:
     def stir(self, stream: OutgoingItems) -> None:
         """A stream has something to send, or has got credit."""
         call = stream.call
-        if self._streams.get(call) is stream and call not in self._moving and call not in self._requests.waiting:
+        if self._streams.get(call) is stream and call not in self._moving and call not in self._requests:
             self._moving[call] = stream
 
     def grant(self, credit: int) -> None:
@@ -170,8 +194,8 @@ class Outbox:
             stream.clear()
             self._short_of_credit.pop(call, None)
         for lane in (self._requests, self._responses):
-            if lane.waiting and (body := lane.waiting.pop(call, None)) is not None:
-                lane.held -= len(body.data)
+            if lane.waiting:
+                lane.remove(call)
         if self._moving and isinstance(moving := self._moving.pop(call, None), _Body):
             moving.lane.committed -= len(moving.data)
             moving.lane.held -= len(moving.data)

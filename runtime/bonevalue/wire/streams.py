@@ -22,6 +22,12 @@ __all__ = ["ITEM_COST", "IncomingItems", "LinkCredit", "OutgoingItems"]
 ITEM_COST = 64
 #: Credit for what was taken is given back in pieces of this size, so that few frames do it; less is kept back.
 CREDIT_PIECE = 2**18
+#: The same for the link. Less, so that a first item of any length can go though the link's reserve is kept.
+LINK_PIECE = 2**17
+#: What a stream of which nothing was read yet sends, if its first item is not longer, and the credit that it leaves the
+#: link: an item of 256 KiB of a stream that is read can always go.
+UNREAD = 65_536
+RESERVE = 2**18 + 2**16
 #: By how much the credit of a link grows at a time.
 GROWTH = 2**20
 
@@ -37,6 +43,7 @@ class OutgoingItems:
 
     __slots__ = (
         "_first_credit",
+        "_is_read",
         "_items",
         "_last",
         "_part",
@@ -62,6 +69,8 @@ class OutgoingItems:
         self.moved = 0
         self.context: Any = None
         self._first_credit = credit
+        #: Somebody takes the items: credit has come back.
+        self._is_read = False
         self._items: deque[tuple[bytes, bool]] = deque()
         #: The rest of the item that has begun.
         self._part: memoryview | None = None
@@ -94,13 +103,21 @@ class OutgoingItems:
         self.queued = 0
         self.ended = self.finished = True
 
+    @property
+    def taken(self) -> int:
+        """Credit that is with the other side: for items that nobody has taken, and for what it keeps back."""
+        return self._first_credit - self.credit
+
     def may_move(self, link_credit: int) -> bool:
         """
         Whether a frame can go now.
 
-        Beside its own credit and the link's, a stream that has taken much must leave as much credit of the link:
-        streams that nobody reads do not use up the link for the others (as in
-        :class:`~bonevalue.wire.memory.MemoryBudget`). What the other side may keep back never stops a stream.
+        Credit is not the only thing that counts: streams that nobody reads must not use up the credit of the link for
+        those that are read. The consumer of one may wait for the end of another, as a handler waits for its slot.
+
+        - A stream of which nothing was read yet sends its first items only, and leaves the link some credit.
+        - One that is read, and has taken more than the other side may keep back, leaves the link as much as it has
+          taken (as in :class:`~bonevalue.wire.memory.MemoryBudget`).
         """
         if self._part is not None:
             return True
@@ -109,8 +126,12 @@ class OutgoingItems:
         cost = len(self._items[0][0]) + ITEM_COST
         if cost > self.credit or cost > link_credit:
             return False
-        taken = self._first_credit - self.credit
-        return taken <= CREDIT_PIECE or taken + cost <= link_credit - cost
+        taken = self.taken
+        if self._is_read:
+            return taken <= CREDIT_PIECE or taken + cost <= link_credit - cost
+        if taken and taken + cost > UNREAD:
+            return False
+        return link_credit - cost >= RESERVE
 
     def move(self, space: int, message: list[bytes | memoryview]) -> tuple[int, int]:
         """
@@ -156,6 +177,7 @@ class OutgoingItems:
             RemoteProtocolError: more than any credit may be.
         """
         self.credit = added(self.credit, credit)
+        self._is_read = True
 
 
 def added(credit: int, more: int) -> int:
@@ -181,6 +203,7 @@ class IncomingItems:
     """
 
     __slots__ = (
+        "_is_taken",
         "_items",
         "_length",
         "_link",
@@ -216,6 +239,8 @@ class IncomingItems:
         #: Cost of items that were taken and for which no credit was given back yet, and of those not taken.
         self._taken = 0
         self._unread = 0
+        #: Credit was given back, which tells the other side that somebody takes the items: the first time at once.
+        self._is_taken = False
 
     def __len__(self) -> int:
         return len(self._items)
@@ -286,7 +311,8 @@ class IncomingItems:
         self._unread -= cost
         self._link.give_back(cost)
         self._taken += cost
-        if self.open and not self.ended and self._taken >= CREDIT_PIECE:
+        if self.open and not self.ended and (self._taken >= CREDIT_PIECE or not self._is_taken):
+            self._is_taken = True
             self._link.send(frames.encode_credit(self.call, self._taken))
             self.credit += self._taken
             self._taken = 0
@@ -316,7 +342,7 @@ class LinkCredit:
 
     def __init__(self, first: int, most: int, share: MemoryShare, send: Callable[[bytes], None]) -> None:
         self.send = send
-        self._credit = self._size = first
+        self._first = self._credit = self._size = first
         self._most = most
         self._share = share
         self._taken = 0
@@ -331,14 +357,20 @@ class LinkCredit:
         if cost > self._credit:
             raise RemoteProtocolError("an item beyond the credit of the link")
         self._credit -= cost
-        if self._credit < self._size * 3 // 4 and self._size < self._most and self._share.take(GROWTH):
+        if self._credit < self._size * 3 // 4 and self._size < self._most and self._share.take_spare(GROWTH):
             self._size += GROWTH
             self._grant(GROWTH)
 
     def give_back(self, cost: int) -> None:
         """An item was taken, or dropped."""
         self._taken += cost
-        if self._taken >= CREDIT_PIECE:
+        if self._size > self._first and self._credit + self._taken == self._size:
+            # Nothing is unread: what it has grown by is for other links.
+            surplus = min(self._taken, self._size - self._first)
+            self._taken -= surplus
+            self._size -= surplus
+            self._share.give_spare(surplus)
+        if self._taken >= LINK_PIECE:
             self._grant(self._taken)
             self._taken = 0
 
