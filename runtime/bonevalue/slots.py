@@ -23,7 +23,8 @@ class FairSlots(Generic[_Waiter]):
     """
     A number of slots, and the queues of those who wait for one; waiters are any hashable objects.
 
-    Every operation takes the same time, however many wait; only :meth:`next_waiter` may have to pass over those who have slots.
+    A caller that has none finds one as long as no more others than the reserve is large have any. Every operation takes
+    the same time, however many wait; only :meth:`next_waiter` may have to pass over callers that have slots.
 
     Args:
         size: how many slots there are. An eighth of them is the reserve: at least one of four or more, none of fewer.

@@ -59,7 +59,7 @@ def test_each_role_in_a_process_of_its_own(tmp_path: Path, running: list[Daemon]
     assert both.stdout.endswith("2 of 2 answered\n")
     first = bv("call", "Us", "My.Echo.Module", '{"text": "Friday"}', "--first", "1", "--json", folder=tmp_path)
     assert first.code == 0
-    assert first.json[-1] == {"summary": {"asked": 2, "answered": 1}}
+    assert first.json[-1] == {"summary": {"asked": 2, "answered": 1, "failed": 0, "without": 0}}
     assert twin.stop() == 0
     assert "online" not in server.output
     assert "listens" not in peer.output

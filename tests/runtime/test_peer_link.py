@@ -17,7 +17,7 @@ from bonevalue.serving import ServedModule
 from bonevalue.wire.calls import LinkSettings
 from bonevalue.wire.frames import MAX_ITEM
 from tests.support.handlers import Source, collect_items, count, echo, echo_items
-from tests.support.meeting import Meeting, met
+from tests.support.meeting import Meeting, meet, met
 from tests.support.waiting import UNIT, until
 
 VALUES: list[Any] = [None, 0, "text", [1, {"a": [True, 2.5]}], {}, b"", b"\x00\xff" * 50_000, bytes(MAX_ITEM)]
@@ -153,6 +153,28 @@ async def test_streams_and_calls_share_a_link(meeting: Meeting) -> None:
     assert await asyncio.gather(*(meeting.ours.call("Echo", number, 5) for number in range(50))) == list(range(50))
     for stream in streams:
         assert [item async for item in stream] == list(range(50))
+
+
+async def test_one_that_reads_none_of_its_streams_does_not_keep_the_others_out(meeting: Meeting) -> None:
+    source = Source()
+
+    async def handle(request: str) -> Any:
+        return source.items() if request == "stream" else request
+
+    meeting.serve("Both", handle)
+    opening = [asyncio.create_task(meeting.ours.open_stream("Both", "stream", 60)) for _ in range(64)]
+    await until(lambda: sum(task.done() for task in opening) == 56)
+    await source.stopped()
+    other = await meet(theirs=meeting.their_host, our_id="3")
+    assert await other.ours.call("Both", "call", 5) == "call"
+    assert sum(task.done() for task in opening) == 56
+    await other.close()
+    for task in opening[:8]:
+        await task.result().aclose()
+    for stream in await asyncio.gather(*opening):
+        await stream.aclose()
+    await until(lambda: source.closed == 64)
+    assert meeting.ours.active == 0
 
 
 # -- the end of the link -----------------------------------------------------------------------------------------------

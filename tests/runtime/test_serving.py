@@ -508,6 +508,22 @@ async def test_one_that_floods_delays_only_itself() -> None:
     assert free(module) == 1 and module.counters.limited["concurrency"] == 52
 
 
+async def test_one_that_holds_its_slots_leaves_one_to_each_of_the_others() -> None:
+    turns = Turns()
+    module = ServedModule("M", turns.handle, concurrency=16)
+    flood = [asyncio.create_task(run(module, f"flood {number}", peer="9")) for number in range(20)]
+    others = [asyncio.create_task(run(module, f"peer {number}", peer=str(number % 2))) for number in range(4)]
+    await settle()
+    assert turns.served == [f"flood {number}" for number in range(14)] + ["peer 0", "peer 1"]
+    for number in (14, 0, 1):
+        turns.ends[number].set_result(None)
+    await settle()
+    assert turns.served[16:] == ["peer 2"] and free(module) == 2  # the flood and peer 1 have slots, and wait
+    await turns.end_all(24)
+    await asyncio.gather(*flood, *others)
+    assert free(module) == 16
+
+
 async def test_when_the_queue_is_full_the_newest_of_the_one_that_filled_it_is_busy() -> None:
     turns = Turns()
     module = ServedModule("M", turns.handle, concurrency=1)
@@ -587,15 +603,15 @@ steps_of_calls = st.lists(
 )
 
 
-@given(steps_of_calls)
+@given(steps_of_calls, st.sampled_from([2, 4, 16]))
 def test_no_slot_is_lost_whatever_calls_do_in_one_turn_of_the_loop(
-    steps: list[tuple[str, int, bool]],
+    steps: list[tuple[str, int, bool]], size: int
 ) -> None:
     async def play() -> None:
         turns, tasks = Turns(), list[asyncio.Task[Any]]()
-        module = ServedModule("M", turns.handle, concurrency=2)
+        module = ServedModule("M", turns.handle, concurrency=size)
         module.queue = 5
-        tasks += [asyncio.create_task(run(module, "", peer=str(number))) for number in range(6)]
+        tasks += [asyncio.create_task(run(module, "", peer=str(number % 6))) for number in range(size + 4)]
         await settle()
         for step, number, pause in steps:
             if step == "call":
@@ -608,14 +624,14 @@ def test_no_slot_is_lost_whatever_calls_do_in_one_turn_of_the_loop(
                     end.set_result(None)
             if pause:
                 await asyncio.sleep(0)
-            assert 0 <= free(module) <= 2 and module._slots.waiting <= 5
+            assert 0 <= free(module) <= size and module._slots.waiting <= 5
         while any(not task.done() for task in tasks):
             for end in turns.ends:
                 if not end.done():
                     end.set_result(None)
             await asyncio.sleep(0)
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert free(module) == 2 and module._slots.waiting == 0
+        assert free(module) == size and module._slots.waiting == 0
 
     asyncio.run(play())
 

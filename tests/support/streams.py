@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bonevalue.wire import frames
-from bonevalue.wire.events import AnswerBegun, CallReceived, OutgoingCall
+from bonevalue.wire.events import AnswerBegun, CallReceived, ItemsArrived, OutgoingCall
 from bonevalue.wire.frames import Frame, FrameType
 from bonevalue.wire.streams import ITEM_COST, IncomingItems, OutgoingItems
 from tests.support.tables import Pair, Side
 
-__all__ = ["Answer", "Ledger", "Upload", "answer", "sent", "take_all", "upload"]
+__all__ = ["Answer", "Ledger", "Upload", "answer", "read_once", "sent", "take_all", "upload"]
 
 Item = tuple[bytes, bool]
 
@@ -55,6 +55,16 @@ def answer(pair: Pair, *, timeout: float = 30) -> Answer:
     pair.exchange()
     assert pair.ours.one(AnswerBegun).call is made and made.received is not None
     return Answer(made, received, sending, made.received)
+
+
+def read_once(pair: Pair, side: Side, stream: Answer | Upload) -> None:
+    """Take a first item that a side sends: it knows then that somebody reads its stream."""
+    side.table.push_item(stream.sending, b"", True)
+    pair.exchange()
+    stream.arriving.take()
+    pair.exchange()
+    for each in (pair.ours, pair.theirs):
+        each.take(ItemsArrived)
 
 
 def take_all(items: IncomingItems) -> list[Item]:

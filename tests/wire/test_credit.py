@@ -13,7 +13,7 @@ from bonevalue.wire import frames
 from bonevalue.wire.events import AnswerBegun, CallFailed, CallReceived, OutgoingCall
 from bonevalue.wire.frames import MAX_ITEM
 from bonevalue.wire.memory import MemoryBudget
-from bonevalue.wire.streams import CREDIT_PIECE, ITEM_COST, RESERVE, IncomingItems, OutgoingItems
+from bonevalue.wire.streams import CREDIT_PIECE, ITEM_COST, LINK_PIECE, RESERVE, UNREAD, IncomingItems, OutgoingItems
 from tests.support.streams import Item, Ledger, answer, sent, upload
 from tests.support.tables import MEBIBYTE, Pair, Side, joined
 
@@ -150,18 +150,40 @@ def test_unread_items_keep_to_the_credit_and_everything_arrives(
         assert MEBIBYTE - CREDIT_PIECE < ledger.link <= LINK
 
 
-def test_items_of_any_length_go_while_credit_is_kept_back() -> None:
-    """As much as may be kept back is, of the stream and of the link, and yet the longest item goes."""
-    world = World(NO_MEMORY, uploads=0, answers=1)
-    (flow,) = world.flows
-    flow.push(CREDIT_PIECE - ITEM_COST - 1)
+@pytest.mark.parametrize("another", [False, True])
+def test_items_of_any_length_go_while_credit_is_kept_back(another: bool) -> None:
+    """As much as may be kept back is, and yet the longest item goes: of the same stream, or the first of another."""
+    world = World(NO_MEMORY, uploads=0, answers=2)
+    flow, other = world.flows
+    for size in (0, CREDIT_PIECE - LINK_PIECE, LINK_PIECE - 2 * ITEM_COST - 1 - ITEM_COST):
+        flow.push(size)
+        world.settle([flow])
+    flow.push(0)
     world.settle([flow])
-    assert world.to_ours.link == MEBIBYTE - CREDIT_PIECE + 1
+    assert STREAM - world.to_ours.credit[flow.call] > CREDIT_PIECE - 1000
+    assert MEBIBYTE - world.to_ours.link > LINK_PIECE - 1000
+    longest = other if another else flow
     for _ in range(20):
-        flow.push(MAX_ITEM)
-    world.end(flow)
-    world.settle([flow])
-    assert flow.taken == flow.pushed and flow.arriving.ended
+        longest.push(MAX_ITEM)
+    world.end(longest)
+    world.settle([longest])
+    assert longest.taken == longest.pushed and longest.arriving.ended
+
+
+@pytest.mark.parametrize("size", [0, 1000, 60_000, 70_000, MAX_ITEM])
+def test_a_stream_of_which_nothing_is_read_sends_its_first_item_or_64_kib(size: int) -> None:
+    world = World(uploads=0, answers=1)
+    (flow,) = world.flows
+    for _ in range(2000):
+        flow.push(size)
+    while world.carry(MEBIBYTE):
+        pass
+    cost = size + ITEM_COST
+    assert world.to_ours.unread[flow.call] == max(cost, UNREAD // cost * cost)
+    flow.take(1)
+    while world.carry(MEBIBYTE):
+        pass
+    assert world.to_ours.unread[flow.call] > min(2000 * cost - cost, STREAM // 3)
 
 
 def test_two_streams_do_not_wait_for_each_others_credit_in_the_middle_of_an_item() -> None:
@@ -240,7 +262,8 @@ def test_few_frames_give_credit_back() -> None:
             flow.push(1000)
         world.settle([flow])
     assert len(flow.taken) == 10_000
-    assert world.to_ours.credits <= 2 * 10_000 * (1000 + ITEM_COST) / CREDIT_PIECE + 3, "and three by which it grew"
+    cost = 10_000 * (1000 + ITEM_COST)
+    assert world.to_ours.credits <= cost / CREDIT_PIECE + cost / LINK_PIECE + 4, "a first, and three by which it grew"
 
 
 # -- the memory of the process -----------------------------------------------------------------------------------------
@@ -279,7 +302,15 @@ def test_a_links_credit_grows_to_four_mebibytes_and_not_beyond() -> None:
 
 
 def test_a_lone_stream_may_use_all_its_credit() -> None:
-    assert MEBIBYTE - 20_000 - ITEM_COST < fill(joined(), 1) <= STREAM
+    world = World(uploads=0, answers=1)
+    (flow,) = world.flows
+    flow.push(0)
+    world.settle([flow])
+    for _ in range(200):
+        flow.push(20_000)
+    while world.carry(MEBIBYTE):
+        pass
+    assert STREAM - 20_000 - 2 * ITEM_COST < world.to_ours.unread[flow.call] <= STREAM
 
 
 def test_a_links_credit_is_its_own_and_does_not_grow_where_there_is_no_memory() -> None:
@@ -314,6 +345,31 @@ def test_a_link_takes_no_more_than_is_left_for_all_others() -> None:
     first.give(50)
     first.close()
     assert budget.taken == 21 and second.take(30)
+
+
+def test_what_credit_has_grown_by_leaves_room_for_bodies_and_comes_back() -> None:
+    """Links on which streams were once read fast, and on which nothing is under way."""
+    budget = MemoryBudget(16 * MEBIBYTE)
+    worlds = [World(budget, uploads=0, answers=2) for _ in range(12)]
+    for world in worlds:
+        for _ in range(10):
+            for flow in world.flows:
+                for _ in range(10):
+                    flow.push(100_000)
+            world.settle(world.flows)
+    assert 0 < budget.spare == budget.taken <= budget.limit // 2
+    assert budget.share(b"another").take(budget.limit // 4)
+    before = budget.spare
+    for world in worlds[:6]:
+        for _ in range(60):
+            for flow in world.flows:
+                flow.push(100_000)
+                world.settle([flow])
+    assert budget.spare < before, "what is not needed goes back as things are taken"
+    for world in worlds:
+        world.pair.ours.table.close()
+        world.pair.theirs.table.close()
+    assert budget.spare == 0
 
 
 def test_the_links_of_one_account_count_together() -> None:

@@ -13,7 +13,7 @@ from bonevalue.wire import frames
 from bonevalue.wire.calls import LinkSettings
 from bonevalue.wire.events import CallAnswered, CallFailed, CallReceived
 from bonevalue.wire.frames import MAX_ITEM, MAX_SENT_MESSAGE, Frame, FrameType
-from tests.support.streams import answer, sent, take_all, upload
+from tests.support.streams import answer, read_once, sent, take_all, upload
 from tests.support.tables import MEBIBYTE, Pair, Side, joined
 
 BULK = (FrameType.BODY, FrameType.ITEM, FrameType.PART)
@@ -35,6 +35,8 @@ def bytes_by_call(messages: list[list[Frame]]) -> Counter[int]:
 def test_two_streams_and_a_body_share_the_room() -> None:
     pair = joined()
     one, two = answer(pair), answer(pair)
+    for stream in (one, two):
+        read_once(pair, pair.theirs, stream)
     pair.ours.table.call("M", b"1", False, 30, pair.now)
     pair.exchange()
     plain = pair.theirs.one(CallReceived)

@@ -21,7 +21,7 @@ from bonevalue.wire.events import (
 )
 from bonevalue.wire.frames import FLAG_STREAM, MAX_ITEM, FrameType
 from bonevalue.wire.streams import IncomingItems, OutgoingItems
-from tests.support.streams import Answer, Upload, answer, sent, take_all, upload
+from tests.support.streams import Answer, Upload, answer, read_once, sent, take_all, upload
 from tests.support.tables import MEBIBYTE, Pair, Side, joined
 
 SIZES = [0, 1, 4096, 16 * 1024, MAX_ITEM]
@@ -172,6 +172,7 @@ def test_a_consumer_is_told_when_items_come_after_none_and_at_the_end() -> None:
 def test_an_error_comes_after_the_items_before_it() -> None:
     pair = joined()
     stream = answer(pair)
+    read_once(pair, pair.theirs, stream)
     push(pair.theirs, stream.sending, bytes(MAX_ITEM), b"last")
     pair.theirs.table.fail(stream.received, Denied("enough", call_id="abc"), pair.now)
     pair.exchange()
@@ -240,6 +241,7 @@ def test_the_answer_may_come_while_items_are_under_way_and_ends_them() -> None:
 def in_the_middle(pair: Pair) -> Answer:
     """An answer whose second item has gone in part."""
     stream = answer(pair)
+    read_once(pair, pair.theirs, stream)
     push(pair.theirs, stream.sending, b"whole", bytes(MAX_ITEM))
     for message in pair.theirs.table.data_to_send(50_000, pair.now):
         pair.ours.table.receive(message, pair.now)
@@ -265,6 +267,7 @@ def test_the_caller_cancels_in_the_middle_of_an_item() -> None:
 def test_the_caller_cancels_while_its_own_item_is_under_way() -> None:
     pair = joined()
     up = upload(pair)
+    read_once(pair, pair.ours, up)
     push(pair.ours, up.sending, b"whole", bytes(MAX_ITEM))
     for message in pair.ours.table.data_to_send(50_000, pair.now):
         pair.theirs.table.receive(message, pair.now)
@@ -322,7 +325,7 @@ def test_items_of_a_call_that_waits_to_begin() -> None:
     pair.exchange()
     received = pair.theirs.one(CallReceived)
     assert pair.ours.one(CallAnswered).call is first and received.items is not None
-    assert [len(item) for item, _ in take_all(received.items)] == [1, 300_000] and received.items.ended
+    assert [len(item) for item in crossed(pair, received.items)] == [1, 300_000] and received.items.ended
     assert pair.ours.unsent == 0
 
 
@@ -495,6 +498,7 @@ def test_a_call_that_is_given_back_stops_its_items_which_are_passed_over() -> No
 def test_closing_ends_streams_and_keeps_what_has_come(which: str) -> None:
     pair = joined()
     up = upload(pair)
+    read_once(pair, pair.ours, up)
     stream = in_the_middle(pair)
     push(pair.ours, up.sending, b"whole", bytes(MAX_ITEM))
     for message in pair.ours.table.data_to_send(50_000, pair.now):
@@ -521,6 +525,7 @@ def test_closing_ends_streams_and_keeps_what_has_come(which: str) -> None:
 def test_items_of_a_closed_link_that_are_still_taken_send_nothing() -> None:
     pair = joined()
     stream = answer(pair)
+    read_once(pair, pair.theirs, stream)
     push(pair.theirs, stream.sending, *[bytes(50_000)] * 8)
     pair.exchange()
     pair.ours.table.close()

@@ -357,7 +357,7 @@ class LinkCredit:
         if cost > self._credit:
             raise RemoteProtocolError("an item beyond the credit of the link")
         self._credit -= cost
-        if self._credit < self._size * 3 // 4 and self._size < self._most and self._share.take_spare(GROWTH):
+        if self._credit < self._size * 3 // 4 and self._size + GROWTH <= self._most and self._share.take_spare(GROWTH):
             self._size += GROWTH
             self._grant(GROWTH)
 
