@@ -43,7 +43,7 @@ from aiortc.rtcsctptransport import (
     InitChunk,
     SackChunk,
 )
-from aiortc.utils import uint32_gte
+from aiortc.utils import uint32_gt, uint32_gte
 
 from bonevalue.arrivals import Arrivals
 from bonevalue.errors import ConfigError
@@ -66,8 +66,10 @@ _MAX_REPORTED = (SCTP_MAX_PACKET_LENGTH - 28) // 4
 _NUMBERS = 0xFFFFFFFF
 #: How far ahead of what has arrived a chunk may be: an acknowledgement has 16 bits to say so.
 _MAX_AHEAD = 65_535
-#: Most chunks held until their message is whole or in its turn.
+#: Most chunks held until their message is whole or in its turn; and while none is missing, so that they are of one
+#: message: aiortc goes through all of them for each that comes. Every engine cuts messages into fewer.
 MAX_CHUNKS = 2_048
+MAX_CHUNKS_OF_MESSAGE = 128
 
 #: Packets of one connection that are handled in one turn of the event loop, and that wait at most.
 PACKETS_A_TURN = 16
@@ -96,7 +98,7 @@ _METHODS = {
 }
 _ATTRIBUTES: dict[type, set[str]] = {
     RTCSctpTransport: {
-        *("_advertised_rwnd", "_inbound_streams", "_last_received_tsn"),
+        *("_advertised_rwnd", "_inbound_streams", "_last_received_tsn", "_last_sacked_tsn"),
         *("_sack_duplicates", "_sack_needed", "_sent_queue"),
     },
     RTCDtlsTransport: {"_task"},
@@ -305,7 +307,10 @@ class Guard:
             # What is acknowledged must have been sent. aiortc counts through each range, 65 536 steps for 4 bytes.
             if chunk.gaps and sum(max(0, last - first + 1) for first, last in chunk.gaps) > len(self._sctp._sent_queue):
                 return _nothing()
-            if acknowledged := self._newly_acknowledged(chunk):
+            if uint32_gt(chunk.cumulative_tsn, self._last_sent()):
+                # aiortc would believe it, and from then on no acknowledgement of what it sends.
+                self._stop(self._on_breach, "what was never sent is acknowledged")
+            elif acknowledged := self._newly_acknowledged(chunk):
                 self._on_acknowledged(acknowledged)
         elif isinstance(chunk, InitChunk):
             # A straggler of the handshake, or worse: aiortc would begin the association anew, in the middle of it.
@@ -335,14 +340,21 @@ class Guard:
             self._stop(self._on_breach, f"a message of more than {self._max_message} bytes")
         elif sctp._advertised_rwnd < self._least_window:
             self._stop(self._on_abuse, f"{self.held} bytes of unfinished messages")
-        elif self._pieces() > MAX_CHUNKS:
-            self._stop(self._on_abuse, f"more than {MAX_CHUNKS} pieces of unfinished messages")
+        elif self._pieces() > (most := MAX_CHUNKS if self._arrivals.held else MAX_CHUNKS_OF_MESSAGE):
+            self._stop(self._on_abuse, f"more than {most} pieces of unfinished messages")
 
     def _pieces(self) -> int:
         stream = self._sctp._inbound_streams.get(self._stream)
         return max(self._arrivals.held, len(stream.reassembly) if stream is not None else 0)
 
+    def _last_sent(self) -> int:
+        """Number of the last chunk that has left."""
+        queue = self._sctp._sent_queue
+        return queue[-1].tsn if queue else self._sctp._last_sacked_tsn
+
     def _newly_acknowledged(self, chunk: SackChunk) -> int:
+        if uint32_gt(self._sctp._last_sacked_tsn, chunk.cumulative_tsn):
+            return 0  # an old one, which aiortc passes over
         total = 0
         for sent in self._sctp._sent_queue:
             if not uint32_gte(chunk.cumulative_tsn, sent.tsn):

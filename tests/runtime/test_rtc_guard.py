@@ -34,7 +34,7 @@ from bonevalue import rtc_guard
 from bonevalue.errors import ConfigError
 from bonevalue.link import MAX_RECEIVED, CloseReason
 from bonevalue.rtc import RtcEngine, RtcLink
-from bonevalue.rtc_guard import MAX_CHUNKS, MAX_PACKETS, PACKETS_A_TURN
+from bonevalue.rtc_guard import MAX_CHUNKS, MAX_CHUNKS_OF_MESSAGE, MAX_PACKETS, PACKETS_A_TURN
 from tests.support.chunks import OPEN, WHOLE, Chunks
 from tests.support.links import Ends, Heard, connect, listen
 from tests.support.waiting import until
@@ -189,6 +189,33 @@ async def test_acknowledging_what_was_never_sent_costs_nothing(duel: Duel) -> No
     sack.gaps = [(65_535, 1), *[(1, 60_000)] * 2]
     await duel.attacker._send_chunk(sack)
     await duel.unharmed()
+
+
+async def test_acknowledging_more_than_was_sent_ends_the_link(duel: Duel) -> None:
+    sack = SackChunk()
+    sack.cumulative_tsn = duel.victim.sctp._last_sacked_tsn + 1000
+    await duel.attacker._send_chunk(sack)
+    await duel.ended(CloseReason.PROTOCOL)
+
+
+async def test_an_old_acknowledgement_counts_nothing(duel: Duel) -> None:
+    old = SackChunk()
+    old.cumulative_tsn = duel.victim.sctp._last_sacked_tsn
+    await duel.unharmed()
+    for _ in range(3):
+        duel.ends.theirs.send(bytes(10_000))
+        await duel.attacker._send_chunk(old)
+    await until(lambda: duel.victim.buffered == 0)
+    await duel.attacker._send_chunk(old)
+    await duel.unharmed()
+    assert duel.victim.buffered == 0
+
+
+async def test_a_message_of_very_many_pieces_ends_the_link(duel: Duel) -> None:
+    await duel.chunks.data(b"x", flags=SCTP_DATA_FIRST_FRAG)
+    for _ in range(MAX_CHUNKS_OF_MESSAGE + 1):
+        await duel.chunks.data(b"x", flags=0)
+    await duel.ended(CloseReason.ABUSE)
 
 
 async def test_a_handshake_that_begins_anew_is_passed_over(duel: Duel) -> None:

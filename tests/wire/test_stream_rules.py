@@ -324,6 +324,29 @@ def test_a_hello_with_too_little_or_too_much_credit_is_a_protocol_error(stream: 
         pair.ours.table.receive(frames.encode_hello(bytes([2]) * 64, frames.HelloBody(1, limits)), pair.now)
 
 
+@pytest.mark.parametrize("begun", ["stream", "body"])
+def test_a_goaway_cannot_take_back_a_call_whose_answer_has_begun(begun: str) -> None:
+    pair = joined()
+    pair.ours.table.call("M", b"", True, 30, pair.now, takes_stream=True)
+    response = BEGUN if begun == "stream" else frames.encode_response(1, 10, b"x")
+    pair.ours.table.receive(response, pair.now)
+    with pytest.raises(RemoteProtocolError, match="answer has begun"):
+        pair.ours.table.receive(frames.encode_goaway(0, "x"), pair.now)
+
+
+def test_the_last_frame_of_a_drained_link_is_its_ping() -> None:
+    """What is sent after it might be lost: the other side closes when it has answered."""
+    pair = joined()
+    stream = answer(pair)
+    pair.theirs.table.goaway("stopping", pair.now)
+    pair.exchange()
+    pair.theirs.table.push_item(stream.sending, b"1", False)
+    pair.theirs.table.fail(stream.received, Denied("enough"), pair.now)
+    batches = [sent(pair.theirs, MEBIBYTE, pair.now) for _ in range(3)]
+    kinds = [frame.type for messages in batches for message in messages for frame in message]
+    assert kinds == [FrameType.ITEM, FrameType.ERROR, FrameType.PING]
+
+
 # -- anything at all ---------------------------------------------------------------------------------------------------
 
 stream_soup = st.one_of(
