@@ -46,8 +46,8 @@ def good() -> list[dict[str, Any]]:
             module="My.Echo.Module", ms=30000, length=4, first=b"null".hex(), flags=STREAMS,
         ),
         vector("response", frames.encode_response(1, 4, b"null"), length=4, first=b"null".hex(), flags=0),
-        vector("empty response of bytes", frames.encode_response(2, 0, b"", FLAG_RAW), length=0, first="", flags=FLAG_RAW),
-        vector("response that is a stream", frames.encode_response(5, 0, b"", FLAG_STREAM), length=0, first="", flags=2),
+        vector("empty response of bytes", frames.encode_response(2, 0, b"", FLAG_RAW), length=0, first="", flags=1),
+        vector("response as a stream", frames.encode_response(5, 0, b"", FLAG_STREAM), length=0, first="", flags=2),
         vector("body", frames.encode(FrameType.BODY, 3, b"\x00\x01\x02"), payload="000102"),
         vector(
             "error", frames.encode_error(1, error),

@@ -25,10 +25,10 @@ __all__ = ["Flow"]
 STALL_CHECK = 0.5
 #: Bytes of a stream that wait to be sent, beyond which its producer waits.
 STREAM_QUEUE = 65_536
-#: Bytes of small frames that are sent without waiting for the end of the turn: about what one packet carries.
-PACKET = 1_000
-#: Bytes in flight up to which a round trip counts as that of the empty path.
-QUIET = 16_384
+#: Bytes of small frames that are sent without waiting for the end of the turn: about what two packets carry.
+PACKET = 2_400
+#: Seconds after which the round trip is measured again when something long begins to be sent.
+MEASURE_AGAIN = 1.0
 
 
 class Flow:
@@ -69,6 +69,9 @@ class Flow:
         #: Calls of ours begun since the last flush, and between the two before it.
         self._begun = self._batch = 0
         self._window = BulkWindow()
+        #: The ping that went over the empty path, and when.
+        self._measuring = 0
+        self._measured_at = -MEASURE_AGAIN
         self._sent = 0
         #: Bytes acknowledged when that was last looked at, and since when it has been so many.
         self._progress = (0, 0.0)
@@ -93,9 +96,14 @@ class Flow:
             self._look_timer.cancel()
             self._look_timer = None
 
-    def round_trip(self, seconds: float) -> None:
-        """A ping was answered."""
-        if self._link.buffered <= QUIET:
+    def measure(self) -> None:
+        """Ping over the empty path: what that takes is its round trip."""
+        self._measured_at = time.monotonic()
+        self._measuring = self._table.ping(self._measured_at)
+
+    def round_trip(self, number: int, seconds: float) -> None:
+        """The ping of that number was answered."""
+        if number == self._measuring:
             self._window.measured(seconds)
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -154,6 +162,8 @@ class Flow:
         if self._begun:
             self._batch, self._begun = self._begun, 0
         has_bulk = table.has_bulk
+        if has_bulk and not link.buffered and time.monotonic() - self._measured_at > MEASURE_AGAIN:
+            self.measure()
         try:
             for message in table.data_to_send(self._window.size - link.buffered, time.monotonic()):
                 link.send(message)

@@ -558,13 +558,13 @@ class PeerLink:
     def _opened(self, event: LinkOpened) -> None:
         self.agent = event.agent
         self.proved = True
-        self._table.ping(time.monotonic())  # the path is empty now: what it takes is its round trip
+        self._flow.measure()
         self._arm()  # no longer for the proof
         if not self._proved.done():
             self._proved.set_result(None)
 
     def _pong_received(self, event: PongReceived) -> None:
-        self._flow.round_trip(event.round_trip)
+        self._flow.round_trip(event.number, event.round_trip)
         pong = self._pongs.get(event.number)
         if pong is not None and not pong.done():
             pong.set_result(event.round_trip)

@@ -107,7 +107,7 @@ def test_a_path_that_becomes_slower_gets_less() -> None:
     assert path.window.size > FIRST_WINDOW
     path.rate = 2e5
     path.run(60)
-    assert path.window.size == MIN_WINDOW
+    assert path.window.size <= max(MIN_WINDOW, GAIN * 2e5 * 0.1)
 
 
 def test_a_path_that_becomes_faster_gets_more() -> None:

@@ -9,7 +9,7 @@ __all__ = ["FIRST_WINDOW", "MAX_WINDOW", "MIN_WINDOW", "BulkWindow"]
 
 #: Bytes between which the window lies. A small call waits for what is in flight: with the least that is some
 #: milliseconds, and still more than a fast path holds. It begins in between, until the path has been measured.
-MIN_WINDOW = 49_152
+MIN_WINDOW = 32_768
 FIRST_WINDOW = 131_072
 MAX_WINDOW = 1_048_576
 #: Twice what the path holds, so that a path that could carry more shows it.
