@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
+from bonevalue.wire import frames
+
 __all__ = ["FIRST_WINDOW", "MAX_WINDOW", "MIN_WINDOW", "BulkWindow"]
 
 #: Bytes between which the window lies. A small call waits for what is in flight: with the least that is some
 #: milliseconds, and still more than a fast path holds. It begins in between, until the path has been measured.
-MIN_WINDOW = 32_768
+MIN_WINDOW = 40_960
 FIRST_WINDOW = 131_072
 MAX_WINDOW = 1_048_576
 #: Twice what the path holds, so that a path that could carry more shows it.
@@ -39,8 +41,12 @@ class BulkWindow:
 
     @property
     def refill(self) -> int:
-        """Bytes in flight at which the window is filled up again: soon, so that a whole one goes each round trip."""
-        return self.size * 3 // 4
+        """
+        Bytes in flight at which the window is filled up again.
+
+        Soon, so that nearly a whole one goes each round trip; but not before there is room for a whole message.
+        """
+        return min(self.size * 3 // 4, self.size - frames.MAX_SENT_MESSAGE)
 
     def measured(self, round_trip: float) -> None:
         """A ping was answered; ``round_trip`` in seconds. The shortest is that of the empty path."""
