@@ -46,6 +46,7 @@ floors: $(VENV)/.dev ## which module may import which
 
 docs: $(VENV)/.dev ## whether the generated pages fit the code
 	$(BIN)/python scripts/make_docs.py --check
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.report --check
 
 docs-write: $(VENV)/.dev ## write the generated pages anew
 	$(BIN)/python scripts/make_docs.py
