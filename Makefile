@@ -24,8 +24,8 @@ install: $(VENV)/.product ## make .venv and install the product into it
 
 dev: $(VENV)/.dev ## the same, with the tools of `make check` and `make test`
 
-test: $(VENV)/.dev ## install what the tests need and run them all; a skipped test fails (some: TESTS=tests/wire)
-	@exec $(BIN)/python -m pytest -n auto -p tests.support.noskip --durations=10 $(TESTS)
+test: $(VENV)/.dev $(VENV)/.lab ## install what the tests need and run them all; a skipped test fails (some: TESTS=tests/wire)
+	@exec $(BIN)/python -m pytest -n auto --dist loadgroup -p tests.support.noskip --durations=10 $(TESTS)
 
 check: style types floors docs ## format, lint, types, import floors, generated documentation
 
@@ -83,6 +83,14 @@ $(VENV)/.product: pyproject.toml | $(VENV)/.made
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made
 	@$(PIP) install --editable . --group dev
 	@touch $(VENV)/.product $@
+
+# Where nothing can be installed, the tests of the lab fail and say what they lack; all others run.
+$(VENV)/.lab: | $(VENV)/.made
+	@for program in ip iptables-restore turnserver faketime; do \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing=yes; \
+	done; \
+	[ -z "$$missing" ] || scripts/apt-install.sh 'the lab of networks in the tests' iproute2 iptables coturn faketime || exit 0; \
+	touch $@
 
 # Without nats-server, as where nothing can be installed, the run says that it is left out.
 $(VENV)/.bench: pyproject.toml | $(VENV)/.dev

@@ -29,6 +29,7 @@ from typing import TypeAlias, TypeVar
 import uvloop
 
 from bonevalue.host import Host
+from bonevalue.life import LinkLife, State
 from bonevalue.link import IceConfig
 from bonevalue.module import Caller
 from bonevalue.peer_link import PeerLink
@@ -204,6 +205,7 @@ async def connect(sides: Sides | None, *, limit: float = 0.0) -> float:
             connection,
             Caller(name="", id=str(number), key=bytes(32), fingerprint=""),
             proof,
+            LinkLife(str(number), dialled=connection is ours, state=State.PROOF),
             offerer=connection is ours,
             host=host,
             idle_timeout=60,

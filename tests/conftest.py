@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support import netns
+from tests.support.lab.spaces import why_not
 from tests.support.waiting import UNIT
 
 # At import, before anything can have started a thread: a namespace is a thread's own.
@@ -16,8 +17,9 @@ _NETWORK = netns.enter()
 
 
 def pytest_report_header() -> str:
-    """One line above the run: whether the tests are alone on their network."""
-    return _NETWORK
+    """Two lines above the run: whether the tests are alone on their network, and whether there can be a lab of them."""
+    why = why_not()
+    return f"{_NETWORK}\nlab: {'works' if why is None else f'NOT possible, its tests will fail: {why}'}"
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from bonevalue.descriptions import MODULES, ModuleDescription
 from bonevalue.errors import BadRequest, IdentityMismatch
+from bonevalue.life import LinkLife
 from bonevalue.module import Context
 from bonevalue.peer_link import PeerLink
 from bonevalue.serving import ServedModule
@@ -44,6 +45,7 @@ class Removals(BaseModel):
 def builtin_modules(
     served: Callable[[], Iterable[ServedModule]],
     links: Callable[[], Iterable[PeerLink]],
+    setting_up: Callable[[], Iterable[LinkLife]],
     removed: Callable[[SignedBlob], None],
     stats: Callable[[], dict[str, Any]],
 ) -> list[ServedModule]:
@@ -53,6 +55,7 @@ def builtin_modules(
     Args:
         served: all modules of this peer.
         links: all links of this peer.
+        setting_up: the links of this peer that are on their way.
         removed: takes in a removal that another peer of this account knows of.
         stats: what this peer has counted, and what it is at.
     """
@@ -72,8 +75,12 @@ def builtin_modules(
         ]
 
     async def links_of_peer(request: Any, context: Context) -> list[dict[str, Any]]:
-        """The links of this peer: to whom, who dialled, state, path, round trip in seconds, calls under way."""
-        return [_describe(link) for link in links()]
+        """
+        The links of this peer, and the attempts to make one.
+
+        To whom, who dialled, state and for how many seconds, path, round trip in seconds, calls under way.
+        """
+        return [*map(_describe, links()), *map(_describe_life, setting_up())]
 
     async def stats_of_peer(request: Any, context: Context) -> dict[str, Any]:
         """What this peer has counted since it was made, and what it is at (docs/operations.md)."""
@@ -110,13 +117,26 @@ def removal_request(removals: Iterable[SignedBlob]) -> dict[str, Any]:
 
 def _describe(link: PeerLink) -> dict[str, Any]:
     path = link.connection.path()
-    return {
-        "peer": {"name": link.remote.name, "id": link.remote.id},
+    return _describe_life(link.life) | {
         "fingerprint": link.remote.fingerprint,
-        "dialled": link.offerer,
-        "state": link.state.value,
-        "path": None if path is None else {"local": path.local, "remote": path.remote},
+        "path": None if path is None else path.as_json(),
         "roundTrip": link.round_trip,
         "calls": link.active,
         "agent": link.agent,
+        "doubted": link.doubted,
+    }
+
+
+def _describe_life(life: LinkLife) -> dict[str, Any]:
+    return {
+        "peer": {"name": life.name, "id": life.peer_id},
+        "dialled": life.dialled,
+        "state": life.state.value,
+        "seconds": round(life.seconds, 3),
+        "fingerprint": None,
+        "path": None,
+        "roundTrip": None,
+        "calls": 0,
+        "agent": "",
+        "doubted": False,
     }

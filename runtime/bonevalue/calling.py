@@ -179,7 +179,9 @@ class Calls:
             error.peer = peer.id
             raise error from shared
         except TimeoutError:
-            raise Deadline(f"no link to {peer.name}/{peer.id} within the call's time") from None
+            progress = self._pool.progress(peer.id)
+            why = f"no link to {peer.name}/{peer.id} within the call's time{progress and '; '}{progress}"
+            raise Deadline(why) from None
         if link.remote.name != peer.name:
             # Presence is the server's word; only the link has proof. What is meant for one must not go to another.
             mismatch = IdentityMismatch(f"the server says that peer {peer.id} is {peer.name}: it is {link.remote.name}")

@@ -17,11 +17,13 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Struct
 
+from bonevalue.advice import report_of
 from bonevalue.counters import Counters
 from bonevalue.errors import (
     BoneValueError,
@@ -36,7 +38,8 @@ from bonevalue.errors import (
     Unavailable,
     error_of,
 )
-from bonevalue.link import Connection, IceConfig, Link, LinkEngine
+from bonevalue.life import DOING, LinkLife, State
+from bonevalue.link import Connection, IceConfig, Link, LinkEngine, Stage, Tried
 from bonevalue.logs import LogLimit
 from bonevalue.module import Caller
 from bonevalue.peer_link import PeerLink
@@ -54,8 +57,6 @@ logger = logging.getLogger(__name__)
 
 #: Length of the random bytes that name one connection being set up.
 SESSION_SIZE = 16
-#: The phase of an attempt in which the engine knows more.
-CONNECTING = "connecting"
 #: Longest text of another peer's refusal that is passed on.
 MAX_REASON = 500
 #: Offers of ours whose answers may come late: so many are remembered after we gave them up.
@@ -83,10 +84,11 @@ class Places(Protocol):
         """Wait for the end of that; whether a link came of it."""
         ...
 
-    def reserve(self, peer_id: str, key: bytes) -> None:
+    async def reserve(self, peer_id: str, name: str, key: bytes) -> LinkLife:
         """Take a place for a link of that account; raises ``LinkLimit``."""
+        ...
 
-    def release(self, peer_id: str) -> None:
+    def release(self, life: LinkLife) -> None:
         """Give it back."""
 
     def add(self, link: PeerLink) -> None:
@@ -97,7 +99,7 @@ class MakeLink(Protocol):
     """Puts calls on an open channel."""
 
     def __call__(
-        self, link: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool
+        self, link: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
     ) -> PeerLink: ...
 
 
@@ -132,7 +134,7 @@ class Dialler:
         introductions: Introductions,
         signalling: Signalling,
         *,
-        ice: Callable[[], IceConfig],
+        ice: Callable[[], Awaitable[IceConfig]],
         make_link: MakeLink,
         report: Callable[[BoneValueError, str], None],
         timeout: float,
@@ -157,52 +159,57 @@ class Dialler:
 
     # -- dialling ------------------------------------------------------------------------------------------------------
 
-    async def dial(self, peer_id: str, name: str) -> PeerLink:
+    async def dial(self, peer_id: str, name: str, life: LinkLife) -> PeerLink:
         """
         A proved link to a peer.
 
         Args:
             peer_id: whom to dial.
             name: our alias for its account, as presence has it.
+            life: is told how far it has come.
 
         Raises:
-            LinkError: none came about; ``connect_failed`` names the phase.
+            LinkError: none came about; ``connect_failed`` tells the phase, what was tried, and what to do.
             PeerOffline: the server knows no such peer, or it does not trust this account.
             RateLimited: that peer keeps this account away for a while.
             Unavailable: the discovery server cannot be reached.
         """
+        life.name = name
         try:
-            return await self._attempt(peer_id, name)
+            return await self._attempt(peer_id, name, life)
         except BoneValueError as error:
             self._counters.dials_failed[error.code] += 1
             raise
 
-    async def _attempt(self, peer_id: str, name: str) -> PeerLink:
-        phase = _Phase("gathering")
-        connection = self._engine.connection(self._ice())
+    async def _attempt(self, peer_id: str, name: str, life: LinkLife) -> PeerLink:
+        life.to(State.GATHERING)
+        ice: IceConfig | None = None
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                link = await self._dial(peer_id, name, connection, phase)
+                ice = await self._ice()
+                connection = self._engine.connection(ice)
+                return await self._dial(peer_id, name, connection, life)
         except BaseException as error:
-            doing = phase.of(connection)
-            await _close(connection)
-            if isinstance(error, TimeoutError):
-                raise ConnectFailed(f"no link to {name}/{peer_id} within {self._timeout:g} s; it was {doing}") from None
-            if isinstance(error, (LinkLost, ProtocolError)):
-                raise ConnectFailed(f"no link to {name}/{peer_id} while {doing}: {error.message}") from error
+            tried = None if connection is None else connection.tried()
+            if connection is not None:
+                await _close(connection)
+            failed = self._failure(error, f"no link to {name}/{peer_id}", life, tried)
+            if failed is not None:
+                self._log(failed, peer_id)
+                raise failed from error
             if isinstance(error, LinkError):
                 self._note(error, peer_id)
             raise
-        return link
 
-    async def _dial(self, peer_id: str, name: str, connection: Connection, phase: _Phase) -> PeerLink:
+    async def _dial(self, peer_id: str, name: str, connection: Connection, life: LinkLife) -> PeerLink:
         sdp = await connection.create_offer()
         session = secrets.token_bytes(SESSION_SIZE)
         outgoing = self._introductions.make_offer(session, peer_id, name, sdp, _now_ms())
         dial = self._dials[session] = _Dial(outgoing, connection)
         try:
-            phase.set("waiting for the answer")
-            response = await self._ask(dial, peer_id)
+            life.to(State.RELAY)
+            response = await self._ask(dial, peer_id, life)
         except BaseException:
             self._given_up[session] = peer_id
             if len(self._given_up) > MAX_GIVEN_UP:
@@ -215,15 +222,14 @@ class Dialler:
         sdp, proof = self._introductions.receive_answer(
             outgoing, response.from_ or "", response.answer or b"", response.signature or b"", _now_ms()
         )
-        await connection.accept_answer(sdp)
-        phase.set(CONNECTING)
-        channel = await connection.opened()
-        phase.set("waiting for the other side's proof")
         remote = Caller(name, peer_id, outgoing.to_key, fingerprint(outgoing.to_key))
-        return await self._prove(channel, connection, remote, proof, offerer=True)
+        life.to(State.CHECKING)
+        connection.on_stage = partial(_follow, life)
+        await connection.accept_answer(sdp)
+        return await self._prove(await connection.opened(), connection, remote, proof, life, offerer=True)
 
-    async def _ask(self, dial: _Dial, peer_id: str) -> PeerResponse:
-        """Send the offer; the answer comes as a message of its own, a refusal of the server's as a reply."""
+    async def _ask(self, dial: _Dial, peer_id: str, life: LinkLife) -> PeerResponse:
+        """Send the offer; the answer comes as a message of its own, what the server says of the offer as a reply."""
         message = PeerRequest(to=peer_id, offer=Binary(dial.outgoing.blob), signature=Binary(dial.outgoing.signature))
         relay = asyncio.ensure_future(self._signalling.request(message, timeout=self._timeout))
         try:
@@ -231,6 +237,7 @@ class Dialler:
             if relay.done() and not dial.response.done():
                 with contextlib.suppress(Deadline):
                     relay.result()
+                    life.to(State.ANSWER)
             return await dial.response
         finally:
             relay.cancel()
@@ -299,45 +306,46 @@ class Dialler:
 
     async def _accept(self, incoming: IncomingOffer, sender: str, places: Places) -> None:
         try:
-            places.reserve(sender, incoming.key)
+            life = await places.reserve(sender, incoming.name, incoming.key)
         except BoneValueError as error:
             self._turned_away(sender, incoming.session, error)
             return
         try:
-            places.add(await self._answer(incoming, sender))
+            places.add(await self._answer(incoming, sender, life))
         except BoneValueError as error:
             self._counters.offers_refused[error.code] += 1
             self._note(error, sender)
         finally:
-            places.release(sender)
+            places.release(life)
 
-    async def _answer(self, incoming: IncomingOffer, sender: str) -> PeerLink:
-        phase = _Phase("gathering")
-        connection = self._engine.connection(self._ice())
+    async def _answer(self, incoming: IncomingOffer, sender: str, life: LinkLife) -> PeerLink:
+        life.to(State.GATHERING)
+        connection: Connection | None = None
         key = (sender, incoming.session)
-        self._answering[key] = connection
         try:
             async with asyncio.timeout(self._timeout):
+                connection = self._answering[key] = self._engine.connection(await self._ice())
+                connection.on_stage = partial(_follow, life)
                 sdp = await connection.accept_offer(incoming.sdp)
                 blob, signature, proof = self._introductions.make_answer(incoming, sdp, _now_ms())
                 self._signalling.send(PeerResponse(to=sender, answer=Binary(blob), signature=Binary(signature)))
-                phase.set(CONNECTING)
+                if life.state is State.GATHERING:  # the checks may have begun already
+                    life.to(State.CHECKING)
                 channel = await connection.opened()
-                phase.set("waiting for the other side's proof")
                 remote = Caller(incoming.name, sender, incoming.key, fingerprint(incoming.key))
-                return await self._prove(channel, connection, remote, proof, offerer=False)
+                return await self._prove(channel, connection, remote, proof, life, offerer=False)
         except BaseException as error:
-            doing = phase.of(connection)
-            await _close(connection)
-            if isinstance(error, TimeoutError):
-                raise ConnectFailed(
-                    f"no link from {incoming.name}/{sender} within {self._timeout:g} s; it was {doing}"
-                ) from None
-            if isinstance(error, BoneValueError) and phase.text == "gathering":
-                self._refuse(sender, incoming.session, ConnectFailed(f"the other side failed: {error.message}"))
-            raise
+            tried = None if connection is None else connection.tried()
+            if connection is not None:
+                await _close(connection)
+            failed = self._failure(error, f"no link from {incoming.name}/{sender}", life, tried)
+            if failed is None:
+                raise
+            if life.state is State.GATHERING:
+                self._refuse(sender, incoming.session, ConnectFailed(f"the other side failed: {failed.message}"))
+            raise failed from error
         finally:
-            del self._answering[key]
+            self._answering.pop(key, None)
 
     def receive_candidate(self, candidate: PeerCandidate) -> None:
         """A further way to reach the peer of a connection that is being set up; one that fits none is passed over."""
@@ -353,10 +361,25 @@ class Dialler:
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
+    def _failure(self, error: BaseException, what: str, life: LinkLife, tried: Tried | None) -> ConnectFailed | None:
+        """
+        What to raise in place of an error that ended an attempt, None if that stands for itself.
+
+        Whatever broke on the way is a ``connect_failed`` that says how far it came, what was tried, and what to do.
+        """
+        if isinstance(error, TimeoutError):
+            why = f"{what} within {self._timeout:g} s; it was {DOING[life.state]}"
+        elif isinstance(error, (LinkLost, ProtocolError)) or type(error) is ConnectFailed:
+            why = f"{what} while {DOING[life.state]}: {error.message}"
+        else:
+            return None
+        return ConnectFailed(why, report=report_of(life.state, tried))
+
     async def _prove(
-        self, channel: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool
+        self, channel: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
     ) -> PeerLink:
-        link = self._make_link(channel, connection, remote, proof, offerer=offerer)
+        life.to(State.PROOF)
+        link = self._make_link(channel, connection, remote, proof, life, offerer=offerer)
         proved = asyncio.ensure_future(link.prove())
         try:
             await asyncio.shield(proved)
@@ -381,25 +404,21 @@ class Dialler:
             self._signalling.send(PeerResponse(to=to, session=Binary(session), error=failure))
 
     def _note(self, error: BoneValueError, peer_id: str) -> None:
+        """Somebody refused, or was refused."""
+        self._log(error, peer_id)
+        self._report(error, peer_id)
+
+    def _log(self, error: BoneValueError, peer_id: str) -> None:
         passes, left_out = self._log_limit.passes((peer_id, error.code))
         if passes:
             more = f" ({left_out} such lines left out)" if left_out else ""
             logger.warning("no link with %s: %s: %s%s", peer_id or "an unnamed peer", error.code, error.message, more)
-        self._report(error, peer_id)
 
 
-class _Phase:
-    """What an attempt is doing just now, in words that complete "it was ..."."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def set(self, text: str) -> None:
-        self.text = text
-
-    def of(self, connection: Connection) -> str:
-        """The phase, as exactly as the engine can tell."""
-        return connection.progress() if self.text == CONNECTING else self.text
+def _follow(life: LinkLife, stage: Stage) -> None:
+    """The engine has come further; what else it tells of, the dialler knows from what it does itself."""
+    if stage in (Stage.CHECKING, Stage.DTLS) and life.is_setting_up:
+        life.to(State(stage.value))
 
 
 def _refusal(failure: Failure, peer: str) -> BoneValueError:

@@ -9,37 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
-import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from msgspec import Struct
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from bonevalue.config import Address
 from bonevalue.errors import (
     BadMessage,
     BoneValueError,
-    ConfigError,
     Deadline,
     RegistrationClosed,
     RemoteProtocolError,
     ServerUnreachable,
     UnknownType,
 )
+from bonevalue.network import NetworkChange
+from bonevalue.sockets import CLOSE_TIMEOUT, open_websocket, retry_after, tls_context, why
 from bonevalue.wire.blobs import RegisterBlob
 from bonevalue.wire.keys import AccountKeys, login_digest
 from bonevalue.wire.refusals import check_greeting, failure_error, parting_of, plain
 from bonevalue.wire.session import Session, State
 from bonevalue.wire.session_events import Ended, Event, Refused, Replied
 from bonevalue.wire.signals import (
-    MAX_MESSAGE,
     Binary,
     Failure,
     Hello,
@@ -50,113 +48,17 @@ from bonevalue.wire.signals import (
     encode,
 )
 
-__all__ = ["Address", "DiscoveryClient", "parse_address", "register_account", "tls_context"]
+__all__ = ["DiscoveryClient", "greeting", "register_account"]
 
-#: Seconds between pings, and for the answer to one.
-PING_INTERVAL = PING_TIMEOUT = 20.0
-#: Seconds for the closing handshake; with the pings, a dead connection is noticed within 45 s.
-CLOSE_TIMEOUT = 3.0
-#: Seconds for one message to go; a ping would wait behind it, so that pings alone do not notice a dead connection.
-SEND_TIMEOUT = 40.0
+#: Seconds between pings, and for the answer to one: a dead connection is noticed within 35 s. If only what the server
+#: sends is lost, the server learns of it by our reset, so that it can tell others within 45 s, its grace time included.
+PING_INTERVAL, PING_TIMEOUT = 20.0, 15.0
+#: Seconds for the answer to a ping that is sent because the network has changed.
+PROBE_TIMEOUT = 3.0
 #: How a socket is closed that we gave up but will replace: not a log-off, so that nobody is told of it meanwhile.
 GIVEN_UP, LOGGED_OFF = 1002, 1000
 
 logger = logging.getLogger(__name__)
-
-
-# -- addresses -----------------------------------------------------------------------------------------------------
-
-
-def parse_address(text: str, *, insecure: bool = False) -> Address:
-    """
-    Where a discovery server is.
-
-    Args:
-        text: ``wss://host[:port][/path]``; a bare host means ``wss://``, a bare loopback host ``ws://``.
-        insecure: whether ``ws://`` may leave this machine.
-
-    Raises:
-        ConfigError: it is no address, or would be unencrypted.
-    """
-    try:
-        address = Address.parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{plain(text)!r} {error}") from error
-    if not (address.secure or address.is_loopback or insecure):
-        raise ConfigError(
-            f"{address.url} would leave this machine unencrypted: use wss://, or allow it with `insecure`"
-        )
-    return address
-
-
-def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
-    """
-    How the server's certificate is checked.
-
-    Args:
-        ca_file: PEM file of the only authorities to trust; None for those of the system.
-
-    Raises:
-        ConfigError: the file is none.
-    """
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigError(f"{ca_file}: no authorities can be read from it: {_why(error)}") from error
-
-
-# -- sockets -------------------------------------------------------------------------------------------------------
-
-
-class _Connect(connect):
-    """A connection to where we were told, and nowhere else: a redirect could lead out of this machine or of TLS."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
-
-
-def _connect(address: Address, tls: ssl.SSLContext | None, open_timeout: float) -> _Connect:
-    return _Connect(
-        address.url,
-        ssl=(tls or tls_context()) if address.secure else None,
-        proxy=None,
-        compression=None,
-        user_agent_header=None,
-        open_timeout=open_timeout,
-        ping_interval=PING_INTERVAL,
-        ping_timeout=PING_TIMEOUT,
-        close_timeout=CLOSE_TIMEOUT,
-        max_size=MAX_MESSAGE,
-    )
-
-
-def _why(error: Exception) -> str:
-    """Why a socket could not be opened, in a few words for people."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not accepted ({error.verify_message})"
-        case ssl.SSLError():
-            return f"TLS failed ({(error.reason or 'unknown reason').lower().replace('_', ' ')})"
-        case TimeoutError():
-            return "it does not answer"
-        case InvalidStatus():
-            return f"it answers HTTP {error.response.status_code}"
-        case InvalidHandshake() | EOFError():
-            return "what answers there is no WebSocket server"
-        case socket.gaierror():
-            return f"its host name is not known ({plain(error.strerror or str(error)).lower()})"
-        case OSError():
-            # A host with several addresses gives one error without a number, which quotes those of all addresses.
-            numbers = [error.errno] if error.errno else map(int, re.findall(r"\[Errno (\d+)\]", str(error)))
-            reasons = dict.fromkeys(os.strerror(number).lower() for number in numbers)
-            return ", ".join(reasons) or plain(str(error)) or "it broke the connection off"
-    return plain(str(error)) or type(error).__name__
-
-
-def _retry_after(error: Exception) -> float | None:
-    """What an HTTP answer says about coming back."""
-    text = error.response.headers.get("Retry-After", "") if isinstance(error, InvalidStatus) else ""
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _farewell(error: ConnectionClosed) -> tuple[int | None, str]:
@@ -192,8 +94,8 @@ async def register_account(
         RegistrationClosed: it takes no accounts over the network.
         BoneValueError: it refused for another reason; the class says why.
     """
-    try:
-        async with asyncio.timeout(timeout), _connect(address, tls, timeout) as websocket:
+    with _our_errors(address):
+        async with asyncio.timeout(timeout), await open_websocket(address, tls, timeout) as websocket:
             hello = await _receive(websocket, Hello)
             check_greeting(hello, realm)
             if hello.registration == "closed":
@@ -203,11 +105,37 @@ async def register_account(
             register = Register(username, keys.login, Binary(keys.public), Binary(blob), Binary(keys.sign(blob)))
             await websocket.send(encode(register, ref="register"))
             await _receive(websocket, Registered)
+
+
+async def greeting(address: Address, *, tls: ssl.SSLContext | None = None, timeout: float = 10.0) -> Hello:
+    """
+    What a server says of itself; nothing is sent to it, and whether it is the right one is for the caller to see.
+
+    Args:
+        address: where the server is.
+        tls: how to check its certificate; None for :func:`tls_context`.
+        timeout: seconds for all of it.
+
+    Raises:
+        ServerUnreachable: no connection, or no greeting in time.
+        RemoteProtocolError: what it says first is no greeting.
+        BoneValueError: it sent us away; the class says why.
+    """
+    with _our_errors(address):
+        async with asyncio.timeout(timeout), await open_websocket(address, tls, timeout) as websocket:
+            return await _receive(websocket, Hello)
+
+
+@contextmanager
+def _our_errors(address: Address) -> Iterator[None]:
+    """Whatever goes wrong with a socket, as an error of ours."""
+    try:
+        yield
     except ConnectionClosed as closed:
         code, reason = _farewell(closed)
         raise parting_of(code, reason, None, None).error from closed
     except (OSError, EOFError, InvalidHandshake) as error:
-        raise ServerUnreachable(f"cannot reach the discovery server at {address.url}: {_why(error)}") from error
+        raise ServerUnreachable(f"cannot reach the discovery server at {address.url}: {why(error)}") from error
 
 
 _Kind = TypeVar("_Kind", bound=Struct)
@@ -262,8 +190,10 @@ class DiscoveryClient:
         self._handing_out = False
         self._changed = asyncio.Event()  # for the loop in run(): the session may have another state or timer
         self._outgoing = asyncio.Event()  # for the writer: there may be something to send
+        self._doubted = asyncio.Event()  # for the prober: the socket may be dead
         self._idle = asyncio.Event()
         self._idle.set()
+        self._connection: asyncio.Task[None] | None = None
         self._websocket: ClientConnection | None = None
         self._error: BoneValueError | None = None
 
@@ -277,23 +207,22 @@ class DiscoveryClient:
         if self.session.state is State.OFFLINE:
             self.session.start()
         self._idle.clear()
-        connection: asyncio.Task[None] | None = None
         try:
             while self.session.state is not State.CLOSED:
-                if connection is not None and (connection.done() or not self.session.wants_socket):
-                    await self._end_connection(connection)
-                    connection = None
-                elif connection is None and self.session.wants_socket:
-                    connection = asyncio.create_task(self._use_connection(), name="discovery socket")
-                    connection.add_done_callback(lambda _: self._changed.set())
+                if self._connection is not None and (self._connection.done() or not self.session.wants_socket):
+                    await self._end_connection(self._connection)
+                    self._connection = None
+                elif self._connection is None and self.session.wants_socket:
+                    self._connection = asyncio.create_task(self._use_connection(), name="discovery socket")
+                    self._connection.add_done_callback(lambda _: self._changed.set())
                 else:
                     await self._wait_for_change()
         finally:
             self.session.stop()
             self._pump()
             try:
-                if connection is not None:
-                    await self._end_connection(connection)
+                if self._connection is not None:
+                    await self._end_connection(self._connection)
             finally:
                 self._idle.set()
         if self._error is not None:
@@ -338,6 +267,20 @@ class DiscoveryClient:
             Unavailable: we are offline.
         """
         self.session.send(message)
+        self._pump()
+
+    def network_changed(self, change: NetworkChange) -> None:
+        """Our own network is another: try again at once, replace what is dead, and ask where that is not known."""
+        websocket = self._websocket
+        if websocket is None or not self.session.wants_socket:
+            if self.session.hurry(time.monotonic()) and self._connection is not None:
+                self._connection.cancel()  # it may wait for what went with the old network; run() begins anew
+        elif change.resumed:
+            self._abandon(websocket, "this machine was asleep", hurry=True)
+        elif (address := websocket.local_address[0]) in change.removed:
+            self._abandon(websocket, f"{address} is no address of this machine any more", hurry=True)
+        else:
+            self._doubted.set()
         self._pump()
 
     def removed(self, name: str | None, remove: SignedBlob) -> bytes | None:
@@ -392,21 +335,27 @@ class DiscoveryClient:
     async def _use_connection(self) -> None:
         """One connection, from opening it to its end; :meth:`_end_connection` tidies up after it."""
         try:
-            websocket = await _connect(self.address, self._tls, self._open_timeout)
+            websocket = await open_websocket(self.address, self._tls, self._open_timeout)
         except (OSError, EOFError, InvalidHandshake) as error:
-            reason = f"cannot reach the discovery server at {self.address.url}: {_why(error)}"
-            self.session.unreachable(reason, time.monotonic(), retry_after=_retry_after(error))
+            reason = f"cannot reach the discovery server at {self.address.url}: {why(error)}"
+            self.session.unreachable(reason, time.monotonic(), retry_after=retry_after(error))
             self._pump()
             return
         self._websocket = websocket
         self.session.opened(time.monotonic())
         self._pump()
-        writer = asyncio.create_task(self._write(websocket), name="discovery writer")
+        self._doubted.clear()
+        helpers = [
+            asyncio.create_task(self._write(websocket), name="discovery writer"),
+            asyncio.create_task(self._keep_alive(websocket), name="discovery pings"),
+            asyncio.create_task(self._probe(websocket), name="discovery prober"),
+        ]
         try:
             await self._read(websocket)
         finally:
-            writer.cancel()
-            await asyncio.wait([writer])
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.wait(helpers)
 
     async def _end_connection(self, connection: asyncio.Task[None]) -> None:
         """The session does not want the socket any more, or it is gone."""
@@ -438,18 +387,45 @@ class DiscoveryClient:
 
     async def _write(self, websocket: ClientConnection) -> None:
         """Send what the session has to send. A server that reads slowly is waited for here, and nowhere else."""
-        try:
+        with suppress(ConnectionClosed):  # the reader tells the session
             while True:
                 self._outgoing.clear()
                 for text in self.session.data_to_send(time.monotonic()):
-                    async with asyncio.timeout(SEND_TIMEOUT):
-                        await websocket.send(text)
+                    await websocket.send(text)
                 await _set_before(self._outgoing, self.session.send_timer())
-        except ConnectionClosed:
-            pass  # the reader tells the session
-        except TimeoutError:
-            logger.debug("the discovery server has read nothing for %g s", SEND_TIMEOUT)
-            websocket.transport.abort()
+
+    async def _keep_alive(self, websocket: ClientConnection) -> None:
+        """Ask now and then whether the server is still there."""
+        with suppress(ConnectionClosed):
+            while True:
+                await asyncio.sleep(PING_INTERVAL)
+                if not await _answers_ping(websocket, PING_TIMEOUT):
+                    self._abandon(websocket, "the server does not answer any more")
+
+    async def _probe(self, websocket: ClientConnection) -> None:
+        """Ask the same, in less time, whenever it is in doubt."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self._doubted.wait()
+                self._doubted.clear()
+                if not await _answers_ping(websocket, PROBE_TIMEOUT):
+                    self._abandon(websocket, "the server does not answer since the network has changed", hurry=True)
+
+    def _abandon(self, websocket: ClientConnection, reason: str, *, hurry: bool = False) -> None:
+        """Leave a socket that is dead, without a closing handshake."""
+        self.session.abandoned(reason, time.monotonic(), hurry=hurry)
+        websocket.transport.abort()
+        self._pump()
+
+
+async def _answers_ping(websocket: ClientConnection, seconds: float) -> bool:
+    """Whether an answer comes in time; that to send the ping is counted, as it waits behind what is not read."""
+    try:
+        async with asyncio.timeout(seconds):
+            await (await websocket.ping())
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _set_before(event: asyncio.Event, moment: float | None) -> bool:

@@ -40,6 +40,7 @@ __all__ = [
     "ClockSkew",
     "ConfigError",
     "ConnectFailed",
+    "ConnectReport",
     "ContactConflict",
     "Deadline",
     "Denied",
@@ -69,6 +70,7 @@ __all__ = [
     "RegistrationClosed",
     "RemoteProtocolError",
     "Replaced",
+    "ServerOutcome",
     "ServerUnreachable",
     "SessionEnded",
     "Slow",
@@ -179,11 +181,81 @@ class LinkError(BoneValueError):
     """There is no link to the peer."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServerOutcome:
+    """
+    What came of one STUN or TURN server during an attempt.
+
+    Args:
+        url: the server, as it was configured or handed out.
+        outcome: ``ok``, or in words why it was of no use: ``no answer``, ``refused: 401 Unauthorized``, ...
+    """
+
+    url: str
+    outcome: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the server did what it was asked for."""
+        return self.outcome == "ok"
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.outcome}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectReport:
+    """
+    How far an attempt to connect came, what it tried, and what to do about it.
+
+    Args:
+        phase: ``queue``, ``gathering``, ``relay`` (the request is on its way to the discovery server), ``answer`` (the
+            other peer's is awaited), ``checking`` (a path is looked for), ``dtls`` (handshake) or ``proof``.
+        ours: the kinds of our candidates: ``host``, ``srflx``, ``prflx``, ``relay``.
+        theirs: those of the other peer; empty if its description had not come.
+        servers: the STUN and TURN servers and what came of them.
+        advice: one sentence that says what to do.
+    """
+
+    phase: str
+    ours: tuple[str, ...] = ()
+    theirs: tuple[str, ...] = ()
+    servers: tuple[ServerOutcome, ...] = ()
+    advice: str = ""
+
+    @property
+    def tried(self) -> str:
+        """What was tried to no avail, in one line; empty if nothing was."""
+        kinds = f"ours: {', '.join(self.ours) or 'none'}; theirs: {', '.join(self.theirs) or 'none'}"
+        failed = [str(server) for server in self.servers if not server.ok]
+        return "; ".join([kinds, *failed] if self.ours or self.theirs else failed)
+
+
 class ConnectFailed(LinkError):
-    """No connection came about; the message names the phase and what was tried."""
+    """
+    No connection came about; the message names the phase, what was tried, and what to do.
+
+    Args:
+        message: what failed, and when.
+        report: the same in parts; its text is added to the message.
+    """
 
     code = "connect_failed"
     retry = True
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        report: ConnectReport | None = None,
+        retry_after: float | None = None,
+        call_id: str | None = None,
+    ) -> None:
+        if report is not None:
+            tried = f" ({report.tried})" if report.tried else ""
+            message = f"{message}{tried}. {report.advice}".removesuffix(" ")
+        super().__init__(message, retry_after=retry_after, call_id=call_id)
+        self.report = report
 
 
 class LinkLost(LinkError):

@@ -9,7 +9,8 @@ layers above can be tried without a network:
 - :class:`Link` carries messages, reliably and in order, until it closes.
 
 :class:`LinkBase` has what every engine owes its user and none should write twice: handlers that may be set late
-without losing a message, handlers that may raise without harming the link, limits, and one `on_closed`.
+without losing a message, handlers that may raise without harming the link, limits, and one `on_closed`;
+:class:`ConnectionBase` has the stages of a connection.
 :mod:`bonevalue.rtc` is the engine for real; :mod:`bonevalue.link_memory` the one for tests.
 """
 
@@ -17,14 +18,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from bonevalue.errors import LinkLost, LocalProtocolError
+from bonevalue.errors import LinkLost, LocalProtocolError, ServerOutcome
+from bonevalue.names import Names
 from bonevalue.wire.signals import IceServer
 
 __all__ = [
@@ -34,11 +37,15 @@ __all__ = [
     "MAX_UNDELIVERED",
     "CloseReason",
     "Connection",
+    "ConnectionBase",
     "IceConfig",
     "Link",
     "LinkBase",
     "LinkEngine",
     "PathInfo",
+    "Stage",
+    "Tried",
+    "ignore",
 ]
 
 #: Longest message in bytes that may be sent: every engine and browser takes it in one piece.
@@ -69,23 +76,105 @@ class CloseReason(StrEnum):
     """The remote peer made this side hold more than it may."""
 
 
+class Stage(StrEnum):
+    """How far a connection has come."""
+
+    IDLE = "idle"
+    GATHERING = "gathering"
+    """Finding out our candidates."""
+    WAITING = "waiting"
+    """The offer is made; its answer has not come."""
+    CHECKING = "checking"
+    """Looking for a path between the candidates of both sides."""
+    DTLS = "dtls"
+    """There is a path; shaking hands on it, and opening the channel."""
+    OPEN = "open"
+    ENDED = "ended"
+
+
+def ignore(*_: object) -> None:
+    """What a handler does that nobody has set."""
+
+
 @dataclass(frozen=True, slots=True)
 class IceConfig:
-    """How to find a path: the servers to use, an empty tuple for none, and whether only a relay may be used."""
+    """
+    How to find a path.
+
+    Args:
+        servers: the STUN and TURN servers to use, in order; an empty tuple for none.
+        relay_only: whether only a relay may be used.
+        left_out: servers that are known and are not to be tried, and why.
+        addresses: looks up a host name; raises ``OSError``.
+        tls: what the certificates of ``turns:`` servers are checked with; None for the system's authorities.
+        on_outcome: told of each server what came of it.
+        renew: called with a server whose credential was refused; gives the same server with a newer credential, None
+            if there is none.
+    """
 
     servers: tuple[IceServer, ...] = field(default=(), repr=False)
     relay_only: bool = False
+    left_out: tuple[ServerOutcome, ...] = ()
+    addresses: Callable[[str], Awaitable[tuple[str, ...]]] = field(
+        default_factory=lambda: Names().addresses, repr=False, compare=False
+    )
+    tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    on_outcome: Callable[[ServerOutcome], None] = field(default=ignore, repr=False, compare=False)
+    renew: Callable[[IceServer], Awaitable[IceServer | None]] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class PathInfo:
-    """The kinds of the two ends of the path in use: ``host``, ``srflx``, ``prflx`` or ``relay``."""
+    """
+    The path in use.
+
+    Args:
+        local: the kind of our end: ``host``, ``srflx``, ``prflx`` or ``relay``.
+        remote: the kind of the other end.
+        family: ``IPv4`` or ``IPv6``; empty if it is not known.
+        relay: if our end is a relay, how we reach it: ``udp``, ``tcp`` or ``tls``; else empty.
+        local_address: the address of this host that the path begins at; empty if it is not known.
+    """
 
     local: str
     remote: str
+    family: str = ""
+    relay: str = ""
+    local_address: str = ""
 
     def __str__(self) -> str:
         return f"{self.local}/{self.remote}"
+
+    @property
+    def words(self) -> str:
+        """The same for people: ``host to srflx, IPv4``, ``relay (by TURN over tcp) to prflx, IPv4``."""
+        relay = f" (by TURN over {self.relay})" if self.relay else ""
+        family = f", {self.family}" if self.family else ""
+        return f"{self.local}{relay} to {self.remote}{family}"
+
+    def as_json(self) -> dict[str, str]:
+        """The same for programs; without the address, which concerns nobody else."""
+        return {"local": self.local, "remote": self.remote, "family": self.family, "relay": self.relay}
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """
+    What an attempt has tried so far.
+
+    Args:
+        ours: the kinds of our candidates, each once: ``host``, ``srflx``, ``relay``.
+        theirs: those of the remote peer, ``prflx`` too; empty as long as its description has not come.
+        servers: what came of each STUN and TURN server.
+        relay_only: whether only a relay might be used.
+        families_meet: whether any candidate of ours is of the same family, IPv4 or IPv6, as one of theirs.
+    """
+
+    ours: tuple[str, ...] = ()
+    theirs: tuple[str, ...] = ()
+    servers: tuple[ServerOutcome, ...] = ()
+    relay_only: bool = False
+    families_meet: bool = True
 
 
 class Link(Protocol):
@@ -161,6 +250,9 @@ class Connection(Protocol):
     wait for `opened`. Its owner must `close` it in the end, however it went.
     """
 
+    on_stage: Callable[[Stage], None]
+    """Called with each new stage. What it raises is logged and goes no further."""
+
     async def create_offer(self) -> str:
         """
         Our session description, complete with candidates.
@@ -213,8 +305,13 @@ class Connection(Protocol):
         """The path in use, None if there is none or the engine cannot tell."""
         ...
 
-    def progress(self) -> str:
-        """What the attempt is at and what it tries, in words: for the error of whoever gives up waiting."""
+    @property
+    def stage(self) -> Stage:
+        """How far it has come."""
+        ...
+
+    def tried(self) -> Tried:
+        """What has been tried, for the error of whoever gives up waiting; at any time, also after the end."""
         ...
 
     async def close(self) -> None:
@@ -230,8 +327,39 @@ class LinkEngine(Protocol):
         ...
 
 
-def _ignore(*_: object) -> None:
-    pass
+_NEXT: dict[Stage, frozenset[Stage]] = {
+    Stage.IDLE: frozenset({Stage.GATHERING, Stage.ENDED}),
+    Stage.GATHERING: frozenset({Stage.WAITING, Stage.CHECKING, Stage.ENDED}),
+    Stage.WAITING: frozenset({Stage.CHECKING, Stage.ENDED}),
+    Stage.CHECKING: frozenset({Stage.DTLS, Stage.OPEN, Stage.ENDED}),
+    Stage.DTLS: frozenset({Stage.OPEN, Stage.ENDED}),
+    Stage.OPEN: frozenset({Stage.ENDED}),
+    Stage.ENDED: frozenset(),
+}
+
+
+class ConnectionBase:
+    """The part of a connection that is the same in every engine: its stages."""
+
+    def __init__(self) -> None:
+        self._stage = Stage.IDLE
+        self.on_stage: Callable[[Stage], None] = ignore
+
+    @property
+    def stage(self) -> Stage:
+        """How far it has come."""
+        return self._stage
+
+    def _go(self, stage: Stage) -> None:
+        """The connection is at another stage now; raises ``LocalProtocolError`` if it cannot come from this one."""
+        if stage not in _NEXT[self._stage]:
+            raise LocalProtocolError(f"a connection that is {self._stage} cannot go to {stage}")
+        logger.debug("connection %x: %s -> %s", id(self), self._stage, stage)
+        self._stage = stage
+        try:
+            self.on_stage(stage)
+        except Exception:
+            logger.exception("a handler of a connection raised")
 
 
 class LinkBase(ABC):
@@ -246,7 +374,7 @@ class LinkBase(ABC):
         self._loop = asyncio.get_running_loop()
         self._on_message: Callable[[bytes], None] | None = None
         self._on_closed: Callable[[str], None] | None = None
-        self.on_drained: Callable[[], None] = _ignore
+        self.on_drained: Callable[[], None] = ignore
         self._low_water = LOW_WATER
         self._buffered = 0
         self._high = False
@@ -268,7 +396,7 @@ class LinkBase(ABC):
     @property
     def on_message(self) -> Callable[[bytes], None]:
         """Called with each message of the remote peer."""
-        return self._on_message or _ignore
+        return self._on_message or ignore
 
     @on_message.setter
     def on_message(self, handler: Callable[[bytes], None]) -> None:
@@ -279,7 +407,7 @@ class LinkBase(ABC):
     @property
     def on_closed(self) -> Callable[[str], None]:
         """Called once with the reason."""
-        return self._on_closed or _ignore
+        return self._on_closed or ignore
 
     @on_closed.setter
     def on_closed(self, handler: Callable[[str], None]) -> None:

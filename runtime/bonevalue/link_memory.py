@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from bonevalue.errors import ConnectFailed, LocalProtocolError, RemoteProtocolError
-from bonevalue.link import MAX_SENT, CloseReason, IceConfig, LinkBase, PathInfo
+from bonevalue.link import MAX_SENT, CloseReason, ConnectionBase, IceConfig, LinkBase, PathInfo, Stage, Tried
 from bonevalue.sdp import read_candidate, read_description
 
 __all__ = ["MemoryConnection", "MemoryEngine", "MemoryLink", "MemoryNetwork", "memory_pair"]
@@ -189,15 +189,15 @@ class MemoryLink(LinkBase):
             self._loop.call_later(self._network.delay, peer._end, CloseReason.REMOTE)
 
 
-class MemoryConnection:
+class MemoryConnection(ConnectionBase):
     """One attempt to reach a peer on the same :class:`MemoryNetwork`."""
 
     def __init__(self, network: MemoryNetwork, ice: IceConfig) -> None:
+        super().__init__()
         self._network = network
         self._ice = ice
         self._number = network.add(self)
         self._fingerprint = ":".join(f"{byte:02X}" for byte in secrets.token_bytes(32))
-        self._described = False
         self._remote: int | None = None
         self._link: MemoryLink | None = None
         self._opened: asyncio.Future[MemoryLink] = asyncio.get_running_loop().create_future()
@@ -206,18 +206,19 @@ class MemoryConnection:
 
     async def create_offer(self) -> str:
         """Our session description."""
-        return self._describe("actpass")
+        return self._describe("actpass", Stage.WAITING)
 
     async def accept_offer(self, sdp: str) -> str:
         """Take the caller's description; gives ours."""
         self._remote, _ = self._read(sdp)
-        return self._describe("active")
+        return self._describe("active", Stage.CHECKING)
 
     async def accept_answer(self, sdp: str) -> None:
         """Take the callee's description."""
-        if not self._described or self._remote is not None:
+        if self._stage is not Stage.WAITING:
             raise LocalProtocolError("an answer without an offer of ours that waits for one")
         self._remote, fingerprint = self._read(sdp)
+        self._go(Stage.CHECKING)
         callee = self._network.find(self._remote)
         if callee is None or callee._remote != self._number:
             return
@@ -236,26 +237,27 @@ class MemoryConnection:
 
     def path(self) -> PathInfo | None:
         """The path in use."""
-        return PathInfo("host", "host") if self._link is not None and not self._link.closed else None
+        return PathInfo("host", "host", "IPv4") if self._link is not None and not self._link.closed else None
 
-    def progress(self) -> str:
-        """What the attempt is at."""
-        return "open" if self._link is not None else "waiting for the other side"
+    def tried(self) -> Tried:
+        """What has been tried."""
+        return Tried(("host",), () if self._remote is None else ("host",))
 
     async def close(self) -> None:
         """End the link."""
         self._network.remove(self._number)
         self._fail("the connection was closed")
+        if self._stage is not Stage.ENDED:
+            self._go(Stage.ENDED)
         if self._link is not None:
             self._link.close()
 
-    def _describe(self, setup: str) -> str:
-        if self._described:
-            raise LocalProtocolError("a connection has one description")
+    def _describe(self, setup: str, stage: Stage) -> str:
+        self._go(Stage.GATHERING)
         if self._ice.relay_only and not self._ice.servers:
             self._fail(message := "gathering: only a relay may be used and there is none")
             raise ConnectFailed(message)
-        self._described = True
+        self._go(stage)
         return _DESCRIPTION.format(
             number=self._number,
             port=1024 + self._number % 60_000,
@@ -293,6 +295,8 @@ class MemoryConnection:
             return
         self._link, callee._link = MemoryLink(self._network), MemoryLink(self._network)
         self._link.join(callee._link)
+        for connection in (self, callee):
+            connection._go(Stage.OPEN)
         self._opened.set_result(self._link)
         callee._opened.set_result(callee._link)
 

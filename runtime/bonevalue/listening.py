@@ -25,25 +25,30 @@ class _Server(uvicorn.Server):
         return contextlib.nullcontext()
 
 
-def bind(endpoint: Endpoint, *, key: str) -> socket.socket:
+def bind(endpoint: Endpoint, *, key: str, datagrams: bool = False) -> socket.socket:
     """
     A socket bound to an endpoint, not yet listening.
 
     Args:
         key: of the settings, for the error.
+        datagrams: whether it is one for UDP; otherwise it is one for TCP.
 
     Raises:
         Unavailable: the port is taken, or there is no such address on this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            endpoint.host,
+            endpoint.port,
+            type=socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise _not_listening(endpoint, key, error) from error
+        raise _not_listening(endpoint, key, error, datagrams=datagrams) from error
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not datagrams:  # for UDP it would let two programs share the port, and one of them hear nothing
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             # `[::]` means every address of this machine, whatever the system's default.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(endpoint.host != "::"))
@@ -51,7 +56,7 @@ def bind(endpoint: Endpoint, *, key: str) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise _not_listening(endpoint, key, error) from error
+        raise _not_listening(endpoint, key, error, datagrams=datagrams) from error
     return listener
 
 
@@ -85,7 +90,7 @@ async def serve(
     return stop
 
 
-def _not_listening(endpoint: Endpoint, key: str, error: OSError) -> Unavailable:
+def _not_listening(endpoint: Endpoint, key: str, error: OSError, *, datagrams: bool = False) -> Unavailable:
     is_taken = error.errno == errno.EADDRINUSE
     reason = "the port is taken by another program" if is_taken else error.strerror or str(error)
-    return Unavailable(f"{key}: cannot listen on {endpoint}: {reason}")
+    return Unavailable(f"{key}: cannot listen on {'UDP ' if datagrams else ''}{endpoint}: {reason}")

@@ -26,7 +26,7 @@ from bonevalue.counters import Counters, Tally
 from bonevalue.listening import bind, serve
 from bonevalue.settings_fields import Endpoint, is_loopback
 
-__all__ = ["DISCOVERY_GAUGES", "PEER_COUNTERS", "PEER_GAUGES", "Pages", "Watched"]
+__all__ = ["DISCOVERY_COUNTERS", "DISCOVERY_GAUGES", "PEER_COUNTERS", "PEER_GAUGES", "Pages", "Watched"]
 
 #: The counters of a peer, as attributes of :class:`~bonevalue.counters.Counters`. Tallies have the label ``reason``.
 PEER_COUNTERS = {
@@ -55,6 +55,15 @@ PEER_GAUGES = {
     "memory_limit_bytes": "How many bytes they may hold (rpc.memory).",
     "accounts_kept_away": "Accounts that get no link for now, because they broke the rules of one.",
     "loop_lag_seconds": "Longest time in the last seconds for which nothing else could run.",
+}
+#: The counters of a discovery server, as attributes of its ``counters``. Tallies have the label ``reason``.
+DISCOVERY_COUNTERS = {
+    "logins_by_key": "Logins by key.",
+    "logins_by_password": "Logins by password.",
+    "relayed": "Messages passed on from one peer to another.",
+    "refused": "What clients asked for and did not get, by code.",
+    "stun_answered": "STUN requests answered.",
+    "stun_ignored": "Datagrams to the STUN port that got no answer, by why.",
 }
 #: What a discovery server is at, as its ``gauges()`` has it.
 DISCOVERY_GAUGES = {
@@ -92,7 +101,7 @@ class _Gauges(Collector):
 
 
 class _Counters(Collector):
-    def __init__(self, prefix: str, help_of: Mapping[str, str], counters: Counters) -> None:
+    def __init__(self, prefix: str, help_of: Mapping[str, str], counters: object) -> None:
         self._prefix = prefix
         self._help_of = help_of
         self._counters = counters
@@ -137,8 +146,9 @@ class Pages:
         self._registry.register(_Counters("bonevalue_", PEER_COUNTERS, counters))
         self._registry.register(_Gauges("bonevalue_", PEER_GAUGES, peer))
 
-    def show_discovery(self, server: Watched) -> None:
-        """Show a discovery server's numbers from now on."""
+    def show_discovery(self, server: Watched, counters: object) -> None:
+        """Show a discovery server's numbers from now on; its counters are attributes, like those of a peer."""
+        self._registry.register(_Counters("bonevalue_discovery_", DISCOVERY_COUNTERS, counters))
         self._registry.register(_Gauges("bonevalue_discovery_", DISCOVERY_GAUGES, server))
 
     async def start(self) -> None:

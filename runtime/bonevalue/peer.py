@@ -29,33 +29,30 @@ from bonevalue.builtin import REMOVALS, builtin_modules, removal_request
 from bonevalue.calling import Calls, Ping
 from bonevalue.config import Address, PeerSettings
 from bonevalue.descriptions import ModuleDescription
-from bonevalue.dialler import Dialler
-from bonevalue.discovery import DiscoveryClient, tls_context
+from bonevalue.discovery import DiscoveryClient
 from bonevalue.errors import (
     BoneValueError,
     ConfigError,
-    LinkLost,
     LocalProtocolError,
-    NotTrusted,
-    PeerOffline,
     Unavailable,
 )
 from bonevalue.host import Host
-from bonevalue.link import Connection, IceConfig, Link, LinkEngine
+from bonevalue.link import LinkEngine
+from bonevalue.links import Links
 from bonevalue.loader import load_peer_file
 from bonevalue.loop_lag import LoopLag
-from bonevalue.module import Caller, Module
+from bonevalue.module import Module
+from bonevalue.network import NetworkChange, NetworkWatch
 from bonevalue.peer_link import PeerLink
-from bonevalue.penalties import AT_FAULT, Penalties
-from bonevalue.pool import Pool
 from bonevalue.registration import register
 from bonevalue.results import Result, Results
 from bonevalue.rtc import RtcEngine
 from bonevalue.serving import DEFAULT_CONCURRENCY, ServedModule
+from bonevalue.sockets import tls_context
 from bonevalue.stream import Stream
 from bonevalue.target import EVERYONE, OWN_ACCOUNT, Target
 from bonevalue.trust import KnownContact, Trust
-from bonevalue.wire.calls import LinkSettings, Proof
+from bonevalue.wire.calls import LinkSettings
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.frames import encode_body
 from bonevalue.wire.introductions import Introductions
@@ -190,12 +187,10 @@ class Peer:
         self._engine = engine
         self._listeners: dict[str, list[Callable[..., Any]]] = {}
         self._work: set[asyncio.Task[None]] = set()
-        self._ice_servers: tuple[IceServer, ...] = ()
         self._run: asyncio.Task[None] | None = None
         self._online: asyncio.Future[None] | None = None
         self._offline_told = False
         self._stopped: asyncio.Task[None] | None = None
-        self._closings: set[asyncio.Task[None]] = set()
         rpc = settings.rpc
         self._host = Host(
             LinkSettings(
@@ -212,25 +207,22 @@ class Peer:
         )
         #: What this peer has counted since it was made.
         self.counters = self._host.counters
-        self._penalties = Penalties()
         self._lag: LoopLag | None = None
-        self._pool = Pool(
-            self._dial,
-            max_outgoing=settings.pool.max_outgoing,
-            max_incoming=settings.pool.max_incoming,
-            on_added=self._link_added,
-            check=self._check_penalty,
-            counters=self.counters,
-        )
+        self._links = Links(settings, self._host, spawn=self.spawn, report=self._report, on_added=self._pass_on)
+        self._network = NetworkWatch(self._network_changed)
         self._calls = Calls(
-            self._pool,
+            self._links.pool,
             default_timeout=rpc.timeout,
             max_timeout=rpc.max_timeout,
             report=self._report,
             spawn=self.spawn,
         )
         for module in builtin_modules(
-            self._host.modules.values, self._pool.links, self._removed_elsewhere, self._stats
+            self._host.modules.values,
+            self._links.pool.links,
+            self._links.pool.setting_up,
+            self._removed_elsewhere,
+            self._stats,
         ):
             self._host.modules.add(module)
         for module in modules:
@@ -280,19 +272,15 @@ class Peer:
         tls = tls_context(str(ca_file) if ca_file else None) if address.secure else None
         self._discovery = DiscoveryClient(address, self._session, on_event=self._on_event, tls=tls)
         self._trust = Trust(self._keys, self._contacts, self._session, self._discovery)
-        self._introductions = Introductions(self._keys, self._contacts, secrets.token_bytes(16))
-        self._dialler = Dialler(
+        self._links.start(
             self._engine or RtcEngine(),
-            self._introductions,
             self._discovery,
-            ice=self._ice,
-            make_link=self._make_link,
-            report=self._report,
-            timeout=self.settings.pool.connect_timeout,
-            penalties=self._penalties,
-            counters=self.counters,
+            Introductions(self._keys, self._contacts, secrets.token_bytes(16)),
+            self._contacts,
+            self._session.peers,
         )
         self._lag = LoopLag()
+        self._network.start()
         await self._host.modules.start()
         if self._stopped is not None:
             raise Unavailable("the peer was stopped while it started")
@@ -327,16 +315,17 @@ class Peer:
     async def _stop(self, drain: float) -> None:
         if self._lag is not None:
             self._lag.stop()
+        self._network.stop()
         if self._run is not None:
             await self._discovery.close()
-            await self._pool.stop(drain)
+            await self._links.stop(drain)
             await asyncio.wait({self._run})
             if not self._run.cancelled():
                 self._run.exception()
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
-        for left in (self._closings, self._host.running):
+        for left in (self._links.closings, self._host.running):
             if left:
                 await asyncio.wait(left, timeout=TIDY_UP)
         await self._host.modules.stop()
@@ -370,19 +359,24 @@ class Peer:
 
     def gauges(self) -> dict[str, float]:
         """What it is at just now, by the names of docs/operations.md."""
-        links = self._pool.links()
+        links = self._links.pool.links()
         return {
             "online": float(self.is_online),
             "links": len(links),
-            "links_pending": self._pool.pending,
+            "links_pending": self._links.pool.pending,
             "calls": sum(link.active for link in links),
             "handlers": len(self._host.running),
             "send_buffer_bytes": sum(link.send_buffer for link in links),
             "memory_bytes": self._host.memory.taken,
             "memory_limit_bytes": self._host.memory.limit,
-            "accounts_kept_away": len(self._penalties),
+            "accounts_kept_away": len(self._links.penalties),
             "loop_lag_seconds": self._lag.worst if self._lag is not None else 0.0,
         }
+
+    @property
+    def ice_servers(self) -> tuple[IceServer, ...]:
+        """The STUN and TURN servers that links are made with: those of the settings, then those handed out."""
+        return self._links.ice.servers
 
     def peers(self) -> list[PeerEntry]:
         """All online peers, this one not among them."""
@@ -462,77 +456,14 @@ class Peer:
 
     # -- links ---------------------------------------------------------------------------------------------------------
 
-    async def _dial(self, peer_id: str) -> PeerLink:
-        name = self._session.peers.get(peer_id)
-        if name is None:
-            raise PeerOffline(f"peer {peer_id} is not online")
-        return await self._dialler.dial(peer_id, name)
-
-    def _make_link(
-        self, link: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool
-    ) -> PeerLink:
-        return PeerLink(
-            link,
-            connection,
-            remote,
-            proof,
-            offerer=offerer,
-            host=self._host,
-            idle_timeout=self.settings.pool.idle_timeout,
-            on_closed=self._link_closed,
-            on_idle=self._pool.idle,
-        )
-
-    def _link_closed(self, link: PeerLink) -> None:
-        self._pool.remove(link)
-        self.counters.links_closed[link.ended] += 1
-        if link.proved and link.ended in AT_FAULT:
-            seconds = self._penalties.punish(link.remote.key, link.ended)
-            logger.info("no new links with %s for %.0f s: %s", link.remote.name, seconds, link.ended)
-        closing = asyncio.get_running_loop().create_task(link.connection.close())
-        self._closings.add(closing)
-        closing.add_done_callback(self._closings.discard)
-
-    def _ice(self) -> IceConfig:
-        own = tuple(
-            IceServer(
-                list(entry.urls),
-                entry.username,
-                entry.credential.get_secret_value() if entry.credential is not None else None,
-            )
-            for entry in self.settings.ice.servers
-        )
-        now_ms = _now_ms()
-        fresh = tuple(server for server in self._ice_servers if server.expires is None or server.expires > now_ms)
-        return IceConfig(own + fresh, relay_only=self.settings.ice.policy == "relay")
-
-    def _cut(self, key: bytes, name: str) -> None:
-        if self._pool.cut(name, key, NotTrusted(f"the trust with {name} has ended")):
-            logger.info("links to %s cut: the trust has ended", name)
-
     def _removed_elsewhere(self, removal: SignedBlob) -> None:
         """Another peer of this account knows of a removal; the server may have kept it from us."""
         key = self._discovery.removed(None, removal)
         if key is not None:
-            self._cut(key, "a former contact")
-
-    def _check_penalty(self, peer_id: str) -> None:
-        """Whether a link to that peer may be tried; raises ``RateLimited``."""
-        key = self._contacts.key_of(self._session.peers.get(peer_id, ""))
-        if key is not None:
-            self._penalties.check(key)
+            self._links.cut(key, "a former contact")
 
     def _stats(self) -> dict[str, Any]:
         return {"counters": self.counters.snapshot(), "gauges": self.gauges()}
-
-    def _link_added(self, link: PeerLink) -> None:
-        if link.offerer:
-            self.counters.links_dialled += 1
-        else:
-            self.counters.links_accepted += 1
-        if self._contacts.key_of(link.remote.name) != link.remote.key:
-            link.close(NotTrusted(f"the trust with {link.remote.name} has ended"))  # since it proved itself
-        self._pass_on(link)
 
     def _pass_on(self, link: PeerLink) -> None:
         """Let another peer of this account know which trust has ended: the server may keep it from that one."""
@@ -555,10 +486,12 @@ class Peer:
                 self._went_online(event)
             case WentOffline():
                 logger.log(logging.DEBUG if self._stopped is not None else logging.WARNING, "offline: %s", event.reason)
+                self._links.went_offline()
                 self._emit("disconnect")
             case AttemptFailed():
                 self._attempt_failed(event)
             case PeerConnected():
+                self._links.peer_came(event.id)
                 self._emit("peerconnect", PeerEntry(event.name, event.id))
             case PeerDisconnected():
                 self._emit("peerdisconnect", event.id)
@@ -567,28 +500,25 @@ class Peer:
             case UserRemoved():
                 self._user_removed(event)
             case KeyChanged(name, old_key):
-                # Whoever holds the old key may be the reason for the change.
-                if self._pool.cut(name, old_key, LinkLost(f"{name} has another key: links of the old one end")):
-                    logger.info("links to %s cut: it has another key", name)
+                self._links.key_changed(name, old_key)
             case ContactRefused():
                 logger.warning("contact %s is not used: %s: %s", event.name, event.error.code, event.error.message)
                 self._report(event.error, event.name)
             case NoticeReceived():
                 logger.warning("the discovery server says: %s: %s", event.code, event.message)
             case IceServersChanged():
-                self._ice_servers = event.servers
+                self._links.ice.handed_out(event.servers, event.lifetimes)
             case RequestReceived():
-                request = event.request
-                presence_name = self._session.peers.get(request.from_ or "")
-                self.spawn(self._dialler.answer(request, presence_name, self.id, self._pool))
+                self._links.requested(event.request)
             case ResponseReceived():
-                self._dialler.receive_response(event.response)
+                self._links.responded(event.response)
             case CandidateReceived():
-                self._dialler.receive_candidate(event.candidate)
+                self._links.candidate(event.candidate)
 
     def _went_online(self, event: WentOnline) -> None:
-        self.id = self._introductions.peer_id = self._pool.own_id = event.peer_id
+        self.id = event.peer_id
         self._offline_told = False
+        self._links.went_online(event.peer_id)
         modules = f", serving {', '.join(self.modules)}" if self.modules else ""
         logger.info("online as %s, peer %s%s", self.name, self.id, modules)
         if self._online is not None and not self._online.done():
@@ -604,12 +534,17 @@ class Peer:
         log("%s; trying again, next in %.1f s", event.error.message, event.retry_in)
         self._offline_told = True
 
+    def _network_changed(self, change: NetworkChange) -> None:
+        logger.info("the network has changed: %s", change)
+        self._discovery.network_changed(change)
+        self._links.network_changed(change)
+
     def _user_removed(self, event: UserRemoved) -> None:
         if not event.proven or event.key is None:
             logger.warning("the server says that the trust with %s has ended, without proof: links stay", event.name)
             return
-        self._cut(event.key, event.name)
-        for link in self._pool.links():
+        self._links.cut(event.key, event.name)
+        for link in self._links.pool.links():
             self._pass_on(link)
 
     def _report(self, error: BoneValueError, about: str) -> None:

@@ -28,6 +28,7 @@ from bonevalue.errors import (
 from bonevalue.flow import Flow
 from bonevalue.host import Host
 from bonevalue.items import Items, ReceivedItems, SingleItem, hand_over
+from bonevalue.life import LinkLife, State
 from bonevalue.link import Connection, Link
 from bonevalue.link_calls import CallMoved, LinkAnswer, OpenStream, fail_call
 from bonevalue.module import Caller
@@ -64,6 +65,7 @@ class PeerLink:
         connection: what holds the channel; closed with it.
         remote: who is at the other end, once :meth:`prove` has returned.
         proof: the signatures that show it.
+        life: is told what becomes of the link.
         offerer: this side dialled.
         host: serves the calls of the remote peer.
         idle_timeout: seconds for which a hold lasts after its last use.
@@ -77,6 +79,7 @@ class PeerLink:
         connection: Connection,
         remote: Caller,
         proof: Proof,
+        life: LinkLife,
         *,
         offerer: bool,
         host: Host,
@@ -87,6 +90,11 @@ class PeerLink:
         self.remote = remote
         self.offerer = offerer
         self.connection = connection
+        self.life = life
+        #: Once it has ended: until when this side would have wanted it, see `wanted_until`.
+        self.missed_until = 0.0
+        #: The path may be broken: until something is heard again, new calls are better made over another link.
+        self.doubted = False
         #: What the remote peer says it is (its version).
         self.agent = ""
         #: Whether the other side has proved who it is.
@@ -143,9 +151,16 @@ class PeerLink:
         return self._table.accepting
 
     @property
-    def state(self) -> LinkState:
-        """Where the link is in its life."""
-        return self._table.state
+    def wanted_until(self) -> float:
+        """Until when this side wants the link kept, in monotonic seconds; 0 if no call of ours asked for that."""
+        if not self._kept:
+            return 0.0
+        return self._idle_timeout + (self.used_at if self._table.idle else time.monotonic())
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether either side holds the link, or calls are under way."""
+        return self._table.local_hold or self._table.remote_hold or not self._table.idle
 
     @property
     def active(self) -> int:
@@ -419,6 +434,7 @@ class PeerLink:
     # -- the pump ------------------------------------------------------------------------------------------------------
 
     def _receive(self, message: bytes) -> None:
+        self.doubted = False
         try:
             self._table.receive(message, time.monotonic())
         except BoneValueError as error:
@@ -450,6 +466,7 @@ class PeerLink:
 
     def _end(self, error: BoneValueError, why: str) -> None:
         self.ended = why
+        self.missed_until = self.wanted_until
         self._table.close(error)
         self._flow.close()
         for handle in (self._timer, self._hold_timer):
@@ -466,12 +483,15 @@ class PeerLink:
             if not pong.done():
                 pong.set_exception(copy(error))
         self._link.close()
+        self.life.end(State.LOST if why == "lost" else State.CLOSED, why)
         self._on_closed(self)
 
     def _carry_out(self) -> None:
         for event in self._table.events():
             _HANDLERS[type(event)](self, event)
         if not self.gone.done():
+            if self._table.state is LinkState.DRAINING and self.life.state is State.OPEN:
+                self.life.to(State.DRAINING)
             if self._table.quiet:
                 self._table.goaway("idle", time.monotonic())
             if self._table.has_output:
@@ -558,6 +578,7 @@ class PeerLink:
     def _opened(self, event: LinkOpened) -> None:
         self.agent = event.agent
         self.proved = True
+        self.life.to(State.OPEN)
         self._flow.measure()
         self._arm()  # no longer for the proof
         if not self._proved.done():

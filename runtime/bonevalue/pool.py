@@ -3,34 +3,45 @@ All links of one peer: one a remote peer, within limits.
 
 Whoever wants to call asks :meth:`Pool.link`. It gives the link that is there, joins the attempt that is under way, or
 begins one as soon as there is a slot, first come first served. Slots are taken by attempts and by links that this side
-dialled, until they are gone. While others wait, links that nothing uses are drained, the longest unused first.
+dialled, until they are gone; so many attempts are made at once, and a peer that could not be reached is left alone for
+a while. While others wait, links that nothing uses are drained, the longest unused first. The links that others dial
+have places of their own (:mod:`bonevalue.admission`).
+
+A link that is doubted (:attr:`PeerLink.doubted`) gets no new calls: whoever asks for one gets another link, and only
+when that one is proved does the old one give way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+from bonevalue.admission import Admission
 from bonevalue.counters import Counters
-from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, LinkLost, Unavailable
+from bonevalue.errors import BoneValueError, Busy, ConnectFailed, Deadline, LinkLimit, LinkLost, Unavailable
+from bonevalue.life import DOING, LinkLife, State
 from bonevalue.peer_link import PeerLink
-from bonevalue.wire.pacing import Buckets, Pace
+from bonevalue.wire.pacing import Backoff
 
-__all__ = ["Pool"]
+__all__ = ["GLARE_WINDOW", "MAX_DIALLING", "Pool"]
 
 logger = logging.getLogger(__name__)
 
-#: Links that others opened and that are not proved yet, at most.
-MAX_UNPROVED = 16
-#: Those of them that one account may have, so that one cannot keep all others out.
-MAX_UNPROVED_PER_ACCOUNT = 8
-#: New links that the peers of one account may open.
-NEW_LINKS_PER_ACCOUNT = Pace(per_second=5.0, burst=64.0)
+#: Links that this side sets up at once; each costs some 10 ms of processor time, and its handshakes have deadlines.
+MAX_DIALLING = 8
 #: Two links that came about within this time, each dialled by another side, came from dialling at once, in seconds.
 GLARE_WINDOW = 5.0
+#: Seconds after its last use in which a link that another side dialled is not evicted: its next call may be coming.
+SETTLING = 1.0
+#: Seconds, about, for which a peer is left alone that could not be reached: the first time, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+#: So many such peers are remembered; one more takes the place of the first.
+MAX_PAUSES = 1024
 
 
 class _Attempt:
@@ -41,6 +52,9 @@ class _Attempt:
         self.task = task
         self.waiters = 0
         self.dialling = False
+        self.life: LinkLife | None = None
+        #: Why the last try came to nothing.
+        self.error: BoneValueError | None = None
 
     @property
     def is_over(self) -> bool:
@@ -48,45 +62,72 @@ class _Attempt:
         return self.link.done() or self.task.cancelling() > 0
 
 
+class _Pause:
+    """A peer that could not be reached: until when it is left alone."""
+
+    def __init__(self) -> None:
+        self.backoff = Backoff(random.random, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+        self.until = 0.0
+        self.over = asyncio.Event()
+
+    def lengthen(self) -> None:
+        """One more try has failed."""
+        self.until = time.monotonic() + self.backoff.next()
+
+
 class Pool:
     """
     The links of one peer.
 
     Args:
-        dial: makes a proved link to the peer of that id, or raises a :class:`~bonevalue.errors.LinkError`.
+        dial: makes a proved link to the peer of that id, or raises a :class:`~bonevalue.errors.LinkError`; writes into
+            the life that it is given how far it has come.
         max_outgoing: links and attempts of ours.
         max_incoming: links that others dialled.
+        patience: seconds for which tries are repeated that the other side, or the server, puts off for a moment.
         on_added: told of every link that has been proved.
+        on_replaced: told of every link in whose place another was proved, while it is being drained.
         check: raises if no link to that peer is to be tried now.
+        ready: waits until a link can be tried at all; raises if that is not to be expected soon.
         counters: where the limits that take effect are counted.
     """
 
     def __init__(
         self,
-        dial: Callable[[str], Awaitable[PeerLink]],
+        dial: Callable[[str, LinkLife], Awaitable[PeerLink]],
         *,
         max_outgoing: int,
         max_incoming: int,
+        patience: float = 20.0,
         on_added: Callable[[PeerLink], None] | None = None,
+        on_replaced: Callable[[PeerLink], None] | None = None,
         check: Callable[[str], None] | None = None,
+        ready: Callable[[], Awaitable[None]] | None = None,
         counters: Counters | None = None,
     ) -> None:
         #: Our own peer id, which settles what happens when both sides dial at once.
         self.own_id = "0"
         self._dial = dial
         self._max_outgoing = max_outgoing
-        self._max_incoming = max_incoming
+        self._patience = patience
         self._on_added = on_added
+        self._on_replaced = on_replaced
         self._check = check
-        self._limited = (counters or Counters()).limited
-        self._new_links: Buckets[bytes] = Buckets(NEW_LINKS_PER_ACCOUNT, size=1024)
+        self._ready = ready
+        self._admission = Admission(
+            max_links=max_incoming,
+            proved=self._incoming,
+            make_room=self._make_room,
+            limited=(counters or Counters()).limited,
+        )
+        #: Links and attempts, from the wish to the end.
+        self._lives: set[LinkLife] = set()
+        self._pauses: OrderedDict[str, _Pause] = OrderedDict()
         self._links: dict[str, PeerLink] = {}
         self._all: set[PeerLink] = set()
         self._attempts: dict[str, _Attempt] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
         self._dialling = 0
-        #: Peers that are dialling this one, each with its account's key.
-        self._unproved: list[tuple[str, bytes]] = []
         self._stopping = False
 
     # -- what others ask -----------------------------------------------------------------------------------------------
@@ -94,16 +135,34 @@ class Pool:
     def current(self, peer_id: str) -> PeerLink | None:
         """The link over which a call would go now, None if one would have to be made."""
         link = self._links.get(peer_id)
-        return link if link is not None and link.usable else None
+        return link if link is not None and link.usable and not link.doubted else None
 
     def links(self) -> list[PeerLink]:
         """Every link, those that are being drained too."""
         return list(self._all)
 
+    def setting_up(self) -> list[LinkLife]:
+        """The links that are on their way, those that wait for their turn too."""
+        return [life for life in self._lives if life.is_setting_up]
+
     @property
     def pending(self) -> int:
         """How many links are being set up, by either side."""
-        return self._dialling + len(self._unproved)
+        return self._dialling + len(self._admission)
+
+    def progress(self, peer_id: str) -> str:
+        """What our attempt to reach a peer is at, and what came of the try before, in words; empty if there is none."""
+        attempt = self._attempts.get(peer_id)
+        if attempt is None or attempt.life is None:
+            return ""
+        doing = f"it was {DOING.get(attempt.life.state, attempt.life.state)}"
+        return doing if attempt.error is None else f"{doing}; the last try: {attempt.error.message}"
+
+    def retry_now(self, peer_id: str | None = None) -> None:
+        """Something has changed: leave that peer, or nobody, alone any longer for not having been reached before."""
+        for each in [peer_id] if peer_id is not None else list(self._pauses):
+            if (pause := self._pauses.pop(each, None)) is not None:
+                pause.over.set()
 
     def is_dialling(self, peer_id: str) -> bool:
         """Whether an attempt of ours to reach that peer is under way, past the queue."""
@@ -148,42 +207,35 @@ class Pool:
 
     # -- links that come and go ----------------------------------------------------------------------------------------
 
-    def reserve(self, peer_id: str, key: bytes) -> None:
+    async def reserve(self, peer_id: str, name: str, key: bytes) -> LinkLife:
         """
         Take a place for a link that the other side dials; :meth:`release` gives it back, with the link or without.
 
+        Waits while many others are being set up.
+
         Args:
             peer_id: who dials.
+            name: our alias for its account.
             key: that of its account.
 
         Raises:
             LinkLimit: there is none. The first one that meets an attempt of ours takes that one's place instead.
             Unavailable: this peer is stopping.
         """
-        if self._stopping:
-            raise Unavailable("this peer is stopping")
-        if not self.is_dialling(peer_id) or any(other == peer_id for other, _ in self._unproved):
-            self._check_room(key)
-        self._unproved.append((peer_id, key))
+        life = self._live(peer_id, name, dialled=False)
+        try:
+            meets_ours = self.is_dialling(peer_id) and not self._admission.holds(peer_id)
+            await self._admission.enter(peer_id, key, at_once=meets_ours)
+        except BaseException:
+            life.end(State.FAILED, "no place")
+            raise
+        return life
 
-    def _check_room(self, key: bytes) -> None:
-        incoming = sum(not link.offerer for link in self._all)
-        if incoming + len(self._unproved) >= self._max_incoming:
-            self._limited["max_incoming"] += 1
-            raise LinkLimit(f"this peer holds {self._max_incoming} links that others opened")
-        if len(self._unproved) >= MAX_UNPROVED:
-            self._limited["setting_up"] += 1
-            raise LinkLimit(f"{MAX_UNPROVED} links to this peer are being set up")
-        if sum(other == key for _, other in self._unproved) >= MAX_UNPROVED_PER_ACCOUNT:
-            self._limited["setting_up"] += 1
-            raise LinkLimit(f"{MAX_UNPROVED_PER_ACCOUNT} links of this account are being set up")
-        if wait := self._new_links.take(key, time.monotonic()):
-            self._limited["new_links"] += 1
-            raise LinkLimit("this account opens too many links in too short a time", retry_after=wait)
-
-    def release(self, peer_id: str) -> None:
+    def release(self, life: LinkLife) -> None:
         """Give back a place of :meth:`reserve`."""
-        self._unproved.remove(next(place for place in self._unproved if place[0] == peer_id))
+        if life.is_setting_up:
+            life.end(State.FAILED)
+        self._admission.leave(life.peer_id)
 
     def add(self, link: PeerLink) -> None:
         """A link has been proved, whoever dialled."""
@@ -194,8 +246,9 @@ class Pool:
             link.close(Unavailable("this peer is stopping"))
             return
         self._all.add(link)
+        self.retry_now(peer_id)
         old = self._links.get(peer_id)
-        if old is not None and old.usable and self._settles(old, link):
+        if old is not None and old.usable and not old.doubted and self._settles(old, link):
             link.drain("duplicate")
             link = old
         else:
@@ -203,6 +256,8 @@ class Pool:
             self._close_draining(peer_id)
             if old is not None:
                 old.drain("replaced")
+                if self._on_replaced is not None:
+                    self._on_replaced(old)
         attempt = self._attempts.get(peer_id)
         if attempt is not None and not attempt.link.done() and link.usable:
             attempt.link.set_result(link)
@@ -221,10 +276,11 @@ class Pool:
         if self._links.get(link.remote.id) is link:
             del self._links[link.remote.id]
         self._admit()
+        self._admission.admit()
 
     def idle(self, link: PeerLink) -> None:
         """Nothing uses a link just now, it seems."""
-        if self._queue and link.offerer and link.usable and not link.active:
+        if self._is_full and link.offerer and link.usable and not link.active:
             link.drain("evicted")
 
     def cut(self, name: str, key: bytes, error: BoneValueError) -> int:
@@ -243,6 +299,7 @@ class Pool:
     async def stop(self, timeout: float) -> None:
         """Drain all links, make no new ones, and close after ``timeout`` seconds what is still there."""
         self._stopping = True
+        self._admission.stop()
         attempts = [attempt.task for attempt in self._attempts.values()]
         for task in attempts:
             task.cancel()
@@ -291,24 +348,71 @@ class Pool:
         attempt.link.exception()  # those who waited may have gone
 
     async def _attempt(self, peer_id: str) -> None:
-        await self._slot()
+        """Try until there is a link, or there is no point in it."""
         attempt = self._attempts[peer_id]
+        give_up_at = time.monotonic() + self._patience
+        while True:
+            attempt.life = life = self._live(peer_id, "", dialled=True)
+            try:
+                if self._ready is not None:
+                    await self._ready()
+                await self._pause(peer_id)
+                await self._try(attempt, life)
+            except BoneValueError as error:
+                life.end(State.FAILED, error.code)
+                wait = _put_off(error)
+                if wait is None or time.monotonic() + wait > give_up_at:
+                    raise
+                attempt.error = error
+            except BaseException:
+                life.end(State.FAILED, "given up")
+                raise
+            else:
+                return
+            await asyncio.sleep(wait * (1 + random.random() / 2))
+
+    async def _try(self, attempt: _Attempt, life: LinkLife) -> None:
+        await self._slot()
         attempt.dialling = True
         try:
-            self.add(await self._dial(peer_id))
+            self.add(await self._dial(life.peer_id, life))
+        except (ConnectFailed, Deadline):
+            self._failed(life.peer_id)
+            raise
         finally:
             attempt.dialling = False
             self._dialling -= 1
             self._admit()
 
+    def _live(self, peer_id: str, name: str, *, dialled: bool) -> LinkLife:
+        life = LinkLife(peer_id, name, dialled=dialled, on_end=self._lives.discard)
+        self._lives.add(life)
+        return life
+
+    def _failed(self, peer_id: str) -> None:
+        """A peer could not be reached: the next try has to wait."""
+        pause = self._pauses.pop(peer_id, None) or _Pause()
+        pause.lengthen()
+        self._pauses[peer_id] = pause
+        if len(self._pauses) > MAX_PAUSES:
+            self._pauses.popitem(last=False)[1].over.set()
+
+    async def _pause(self, peer_id: str) -> None:
+        pause = self._pauses.get(peer_id)
+        if pause is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause.until - time.monotonic()):
+                    await pause.over.wait()
+
     async def _slot(self) -> None:
         """Wait for a place among the outgoing links, which counts as dialling from then on."""
-        if not self._queue and self._outgoing() < self._max_outgoing:
+        if not self._queue and self._has_slot:
             self._dialling += 1
             return
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(slot)
-        self._evict()
+        if self._is_full:
+            self._evict()
         try:
             await slot
         except asyncio.CancelledError:
@@ -322,17 +426,47 @@ class Pool:
     def _outgoing(self) -> int:
         return self._dialling + sum(link.offerer for link in self._all)
 
+    def _incoming(self) -> int:
+        return sum(not link.offerer for link in self._all)
+
+    @property
+    def _has_slot(self) -> bool:
+        return self._dialling < MAX_DIALLING and self._outgoing() < self._max_outgoing
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether somebody waits for one of our links to go."""
+        return bool(self._queue) and self._outgoing() >= self._max_outgoing
+
     def _admit(self) -> None:
-        while self._queue and self._outgoing() < self._max_outgoing:
+        while self._queue and self._has_slot:
             slot = self._queue.popleft()
             if not slot.done():
                 self._dialling += 1
                 slot.set_result(None)
 
     def _evict(self) -> None:
+        """Let the longest unused of our links go that nothing uses."""
         idle = [link for link in self._all if link.offerer and link.usable and not link.active]
         if idle:
             min(idle, key=lambda link: link.used_at).drain("evicted")
+
+    def _make_room(self) -> bool:
+        """
+        Let a link go that another side dialled and nothing uses; whether there is one, or one is going already.
+
+        It is the longest unused of the account that has the most: whoever opens many makes room for the others first.
+        """
+        links = [link for link in self._all if not link.offerer]
+        if any(not link.usable for link in links):
+            return True
+        unused_since = time.monotonic() - SETTLING
+        idle = [link for link in links if not link.active and link.used_at < unused_since]
+        if not idle:
+            return False
+        of_account = Counter(link.remote.key for link in links)
+        min(idle, key=lambda link: (-of_account[link.remote.key], link.used_at)).drain("evicted")
+        return True
 
     def _settles(self, old: PeerLink, new: PeerLink) -> bool:
         """Whether ``old`` stays: both sides dialled at once, and the numerically smaller id's offer wins."""
@@ -340,3 +474,8 @@ class Pool:
             return False
         ours_wins = int(self.own_id) < int(old.remote.id)
         return old.offerer is ours_wins
+
+
+def _put_off(error: BoneValueError) -> float | None:
+    """Seconds after which it is worth another try, None if it is not: somebody was too busy just now."""
+    return error.retry_after if isinstance(error, (Busy, LinkLimit)) else None

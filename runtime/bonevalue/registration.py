@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 
 from bonevalue.config import Address
-from bonevalue.discovery import register_account, tls_context
+from bonevalue.discovery import register_account
+from bonevalue.sockets import tls_context
 from bonevalue.wire.keys import AccountKeys, realm_of
 
 __all__ = ["register"]

@@ -15,37 +15,38 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from enum import StrEnum
 from typing import Any, TypeVar
 
 from aiortc import (
     InvalidStateError,
     RTCConfiguration,
-    RTCIceServer,
     RTCIceTransportPolicy,
     RTCPeerConnection,
     RTCSctpTransport,
     RTCSessionDescription,
 )
-from aiortc.rtcicetransport import parse_stun_turn_uri
 from aiortc.rtcsctptransport import LOCAL_MAX_MESSAGE_SIZE
 from aiortc.sdp import candidate_from_sdp
 
 from bonevalue.errors import ConnectFailed, LinkLost, LocalProtocolError, RemoteProtocolError
+from bonevalue.gathering import Gathering
 from bonevalue.link import (
     MAX_RECEIVED,
     MAX_SENT,
     MAX_UNDELIVERED,
     CloseReason,
+    ConnectionBase,
     IceConfig,
     LinkBase,
     PathInfo,
+    Stage,
+    Tried,
 )
+from bonevalue.names import family
 from bonevalue.rtc_guard import (
     Guard,
-    bound_gathering,
     install,
-    nominated_kinds,
+    nominated,
     only_loopback,
     reading_task,
     stop_consent,
@@ -59,10 +60,11 @@ LABEL = "bv"
 PROTOCOL = "bv.rpc.1"
 STREAM = 0
 
-#: Seconds that STUN and TURN servers have to answer. If one of them is gone, this is what every connection waits.
-GATHER_TIMEOUT = 3
-#: Seconds that `close` waits. A TURN server that is gone can hold aiortc up for longer; it then finishes by itself.
+#: Seconds that `close` waits; what takes longer then finishes by itself.
 CLOSE_TIMEOUT = 2.0
+#: Seconds after which a relay is given back if the path does not go through it, and nothing came through it meanwhile:
+#: both sides ask every 4 to 6 s whether their path still works (RFC 7675).
+RELAY_UNUSED = 13.0
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -140,7 +142,7 @@ class RtcLink(LinkBase):
         if self.closed is None:
             ice = self.sctp.transport.transport
             # By then aiortc may have closed the transport. aioice gives the pair up before anybody else knows.
-            lost = ice.state == "failed" or (ice.state == "completed" and nominated_kinds(ice) is None)
+            lost = ice.state == "failed" or (ice.state == "completed" and nominated(ice) is None)
             self._loop.call_soon(self._judge, CloseReason.LOST if lost else CloseReason.REMOTE)
 
     def _dtls_changed(self) -> None:
@@ -179,72 +181,64 @@ class RtcLink(LinkBase):
         self._release_connection()
 
 
-class Phase(StrEnum):
-    """How far a connection has come, in words for people."""
-
-    IDLE = "not yet started"
-    OFFERING = "gathering candidates for the offer"
-    OFFERED = "waiting for the answer"
-    ANSWERING = "gathering candidates for the answer"
-    CONNECTING = "connecting"
-    OPEN = "open"
-    ENDED = "ended"
-
-
-_NEXT: dict[Phase, frozenset[Phase]] = {
-    Phase.IDLE: frozenset({Phase.OFFERING, Phase.ANSWERING, Phase.ENDED}),
-    Phase.OFFERING: frozenset({Phase.OFFERED, Phase.ENDED}),
-    Phase.OFFERED: frozenset({Phase.CONNECTING, Phase.ENDED}),
-    Phase.ANSWERING: frozenset({Phase.CONNECTING, Phase.ENDED}),
-    Phase.CONNECTING: frozenset({Phase.OPEN, Phase.ENDED}),
-    Phase.OPEN: frozenset({Phase.ENDED}),
-    Phase.ENDED: frozenset(),
+#: What a connection that ended was doing, in words that complete "it was ...".
+_DOING = {
+    Stage.IDLE: "not yet started",
+    Stage.GATHERING: "gathering candidates",
+    Stage.WAITING: "waiting for the answer",
+    Stage.CHECKING: "looking for a path",
+    Stage.DTLS: "shaking hands",
+    Stage.OPEN: "open",
 }
 
 
-class RtcConnection:
+class RtcConnection(ConnectionBase):
     """One attempt to reach one peer with aiortc, and what holds its link's resources afterwards."""
 
     def __init__(self, ice: IceConfig) -> None:
+        super().__init__()
         self._config = ice
         policy = RTCIceTransportPolicy.RELAY if ice.relay_only else RTCIceTransportPolicy.ALL
-        # A list of servers even if it is empty: without one, aiortc asks a public server.
-        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=_servers(ice), iceTransportPolicy=policy))
+        # No servers: gathering is not left to aiortc. An empty list, as without one it would ask a public server.
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[], iceTransportPolicy=policy))
         self._link = RtcLink(self._pc, self._ended)
         self._dtls = self._link.sctp.transport
         self._ice = self._dtls.transport
-        bound_gathering(self._ice, GATHER_TIMEOUT)
+        self._gathering = Gathering(self._ice, ice)
         take_turns(self._ice)
-        self._phase = Phase.IDLE
         self._failure = ""
         self._opened: asyncio.Future[RtcLink] = asyncio.get_running_loop().create_future()
         self._opened.add_done_callback(_take_exception)
         self._negotiations: set[asyncio.Task[Any]] = set()
-        self._adding: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
         self._early_candidates: list[str] = []
         self._candidates = 0
         self._closing: asyncio.Task[None] | None = None
+        self._releasing: asyncio.TimerHandle | None = None
         self._link.channel.on("open", _quietly(self._channel_opened))
         self._pc.on("connectionstatechange", _quietly(self._state_changed))
+        self._ice.on("statechange", _quietly(self._path_found))
 
     async def create_offer(self) -> str:
         """Our session description."""
-        self._go(Phase.OFFERING)
-        return await self._negotiate(self._describe(Phase.OFFERED))
+        self._step(Stage.GATHERING)
+        return await self._negotiate(self._describe(Stage.WAITING))
 
     async def accept_offer(self, sdp: str) -> str:
         """Take the caller's session description; gives ours."""
-        self._go(Phase.ANSWERING)
+        self._step(Stage.GATHERING)
 
         async def answer() -> str:
             await self._apply("offer", sdp)
-            return await self._describe(Phase.CONNECTING)
+            return await self._describe(Stage.CHECKING)
 
         return await self._negotiate(answer())
 
     async def accept_answer(self, sdp: str) -> None:
         """Take the callee's session description."""
-        self._go(Phase.CONNECTING)
+        if self._stage not in (Stage.WAITING, Stage.ENDED):
+            raise LocalProtocolError(f"no answer is awaited, the connection is {self._stage}")
+        self._step(Stage.CHECKING)
         await self._negotiate(self._apply("answer", sdp))
 
     async def opened(self) -> RtcLink:
@@ -254,7 +248,7 @@ class RtcConnection:
     def add_candidate(self, text: str) -> None:
         """Take one more candidate of the remote peer."""
         candidate = read_candidate(text, loopback=only_loopback)
-        if candidate is None or self._phase is Phase.ENDED or self._candidates >= MAX_CANDIDATES:
+        if candidate is None or self._stage is Stage.ENDED or self._candidates >= MAX_CANDIDATES:
             return
         self._candidates += 1
         if self._pc.remoteDescription is None:
@@ -263,17 +257,31 @@ class RtcConnection:
             self._add(text)
 
     def path(self) -> PathInfo | None:
-        """The kinds of candidates in use."""
-        kinds = nominated_kinds(self._ice)
-        return None if kinds is None or self._phase is not Phase.OPEN else PathInfo(*kinds)
+        """The path in use."""
+        pair = nominated(self._ice)
+        if pair is None or self._stage is not Stage.OPEN:
+            return None
+        local, transport = pair.local_candidate, pair.protocol.transport
+        is_relayed = local.type == "relay"
+        return PathInfo(
+            local.type,
+            pair.remote_candidate.type,
+            family(local.host),
+            transport.get_extra_info("relay") if is_relayed else "",
+            transport.get_extra_info("local_address") if is_relayed else local.host,
+        )
 
-    def progress(self) -> str:
-        """What the attempt is at and what it tries."""
-        if self._phase is not Phase.CONNECTING:
-            return str(self._phase)
-        if self._ice.state != "completed":
-            return f"looking for a path ({self._tried()})"
-        return "shaking hands" if self._dtls.state != "connected" else "opening the channel"
+    def tried(self) -> Tried:
+        """What has been tried."""
+        ours = [(each.type, each.host) for each in self._gathering.candidates]
+        theirs = [(each.type, each.ip) for each in self._ice.getRemoteCandidates()]
+        return Tried(
+            _kinds(ours),
+            _kinds(theirs),
+            self._gathering.outcomes,
+            relay_only=self._config.relay_only,
+            families_meet=not theirs or not ours or bool(_families(ours) & _families(theirs)),
+        )
 
     async def close(self) -> None:
         """End the link and give back everything, within `CLOSE_TIMEOUT`."""
@@ -281,13 +289,10 @@ class RtcConnection:
         if self._closing is not None:
             await asyncio.wait({self._closing}, timeout=CLOSE_TIMEOUT)
 
-    def _go(self, phase: Phase) -> None:
-        if phase not in _NEXT[self._phase]:
-            if self._phase is Phase.ENDED:
-                raise ConnectFailed(self._failure)
-            raise LocalProtocolError(f"{phase.name.lower()} is not possible, the connection is {self._phase}")
-        logger.debug("connection %x: %s -> %s", id(self), self._phase.name, phase.name)
-        self._phase = phase
+    def _step(self, stage: Stage) -> None:
+        if self._stage is Stage.ENDED:
+            raise ConnectFailed(self._failure)
+        self._go(stage)
 
     async def _negotiate(self, coroutine: Coroutine[Any, Any, T]) -> T:
         # In a task of its own: who waits may be cancelled, aiortc must not be.
@@ -297,26 +302,25 @@ class RtcConnection:
         task.add_done_callback(_take_exception)
         return await asyncio.shield(task)
 
-    async def _describe(self, phase: Phase) -> str:
+    async def _describe(self, stage: Stage) -> str:
         try:
             await self._pc.setLocalDescription()
         except Exception as error:
             raise self._fail(f"gathering candidates failed: {error}") from error
-        if not self._ice.iceGatherer.getLocalCandidates():
+        if self._stage is not Stage.ENDED and not self._gathering.candidates:
             raise self._fail(f"gathering candidates: {self._why_none()}")
-        self._go(phase)
+        self._step(stage)
         # aiortc offers to take more than we do.
         limit = "a=max-message-size:"
         sdp: str = self._pc.localDescription.sdp
         return sdp.replace(f"{limit}{LOCAL_MAX_MESSAGE_SIZE}\r\n", f"{limit}{MAX_RECEIVED}\r\n")
 
     def _why_none(self) -> str:
-        turn = next((url for server in _servers(self._config) for url in server.urls if url.startswith("turn")), None)
         if not self._config.relay_only:
             return "this host has no network address"
-        if turn is None:
-            return "only a relay may be used (ice.policy) and there is no TURN server"
-        return f"only a relay may be used and {turn} gave none: is it reachable, and are its credentials valid?"
+        if any(url.startswith("turn") for server in self._config.servers for url in server.urls):
+            return "only a relay may be used (ice.policy) and no TURN server gave one"
+        return "only a relay may be used (ice.policy) and there is no TURN server"
 
     async def _apply(self, kind: str, sdp: str) -> None:
         description = read_description(sdp, loopback=only_loopback, max_sent=MAX_SENT)
@@ -340,24 +344,30 @@ class RtcConnection:
             except Exception:
                 logger.debug("a candidate could not be added: %s", text, exc_info=True)
 
-        task = asyncio.create_task(add())
-        self._adding.add(task)
-        task.add_done_callback(self._adding.discard)
+        self._aside(add())
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
 
     def _channel_opened(self) -> None:
-        if self._phase is Phase.CONNECTING:
-            self._go(Phase.OPEN)
+        if self._stage in (Stage.CHECKING, Stage.DTLS):
+            self._go(Stage.OPEN)
             self._link.open()
             self._opened.set_result(self._link)
+            self._releasing = asyncio.get_running_loop().call_later(RELAY_UNUSED, self._release_relay)
+
+    def _release_relay(self) -> None:
+        self._aside(self._gathering.release(unheard_for=RELAY_UNUSED - 1))
 
     def _state_changed(self) -> None:
         if self._pc.connectionState in ("failed", "closed"):
             self._link.noticed()
 
-    def _tried(self) -> str:
-        ours = sorted({candidate.type for candidate in self._ice.iceGatherer.getLocalCandidates()})
-        theirs = sorted({candidate.type for candidate in self._ice.getRemoteCandidates()})
-        return f"ours: {', '.join(ours) or 'none'}; theirs: {', '.join(theirs) or 'none'}"
+    def _path_found(self) -> None:
+        if self._ice.state == "completed" and self._stage is Stage.CHECKING:
+            self._go(Stage.DTLS)
 
     def _fail(self, failure: str) -> ConnectFailed:
         self._failure = failure
@@ -366,14 +376,17 @@ class RtcConnection:
 
     def _why_ended(self) -> str:
         if self._ice.state == "failed":
-            return f"no path to the peer was found ({self._tried()})"
+            return "no path to the peer was found"
         if self._dtls.state == "failed":
             return "the handshake failed: the peer's certificate is not the one of its description, or it gave up"
-        return f"the connection ended ({self._link.closed}) while {self.progress()}"
+        return f"the connection ended ({self._link.closed}) while {_DOING[self._stage]}"
 
     def _ended(self) -> None:
         self._failure = self._failure or self._why_ended()
-        self._go(Phase.ENDED)
+        self._gathering.stop()
+        if self._releasing is not None:
+            self._releasing.cancel()
+        self._go(Stage.ENDED)
         if not self._opened.done():
             self._opened.set_exception(ConnectFailed(self._failure))
         self._closing = asyncio.get_running_loop().create_task(self._give_back())
@@ -386,27 +399,18 @@ class RtcConnection:
             await self._pc.close()
         except Exception:
             logger.debug("aiortc could not close a connection in good order", exc_info=True)
-        left = {task for task in (self._link.reader, *self._adding) if task is not None}
+        left = {task for task in (self._link.reader, *self._working) if task is not None}
         if left:
             await asyncio.wait(left, timeout=CLOSE_TIMEOUT)
 
 
-def _servers(ice: IceConfig) -> list[RTCIceServer]:
-    """The first usable STUN and the first usable TURN server; aiortc would pass over the others in silence."""
-    stun: list[RTCIceServer] = []
-    turn: list[RTCIceServer] = []
-    for server in ice.servers:
-        for url in server.urls:
-            try:
-                parsed = parse_stun_turn_uri(url)
-            except ValueError:
-                logger.info("not an ICE server that can be used: %s", url[:200])
-                continue
-            if parsed["scheme"] == "stun" and not stun and not ice.relay_only:
-                stun.append(RTCIceServer(urls=[url]))
-            elif (parsed["scheme"], parsed.get("transport")) in _TURN and not turn:
-                turn.append(RTCIceServer(urls=[url], username=server.username, credential=server.credential))
-    return stun + turn
+def _kinds(candidates: list[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(sorted({kind for kind, _ in candidates}))
 
 
-_TURN = {("turn", "udp"), ("turn", "tcp"), ("turns", "tcp")}
+def _families(candidates: list[tuple[str, str]]) -> set[str]:
+    """The families of their addresses; a name that hides an address (mDNS) may stand for either."""
+    found: set[str] = set()
+    for _, host in candidates:
+        found |= {"IPv4", "IPv6"} if host.endswith(".local") else {family(host)}
+    return found

@@ -1,5 +1,6 @@
 """
-What stands between aiortc 1.16 and a remote peer that means harm. aiortc's private names are used in this file only.
+What stands between aiortc 1.16 and a remote peer that means harm. aiortc's private names are used in this file
+and in :mod:`bonevalue.gathering` only.
 
 aiortc takes whatever a peer sends once the handshake is done. Some of it ends the connection by an assertion, some
 makes it hold memory or turn the processor without end. Five things are put in its way:
@@ -26,11 +27,12 @@ import inspect
 import ipaddress
 import logging
 from collections.abc import Callable, Coroutine
-from functools import partial
 from struct import unpack_from
 from typing import Any
 
 import aioice.ice
+from aioice.ice import CandidatePair
+from aioice.turn import TurnClientTcpProtocol, TurnClientUdpProtocol
 from aiortc import RTCDtlsTransport, RTCIceTransport, RTCSctpTransport
 from aiortc import rtcsctptransport as sctp_module
 from aiortc.rtcsctptransport import (
@@ -51,9 +53,8 @@ from bonevalue.errors import ConfigError
 __all__ = [
     "MAX_CHUNKS",
     "Guard",
-    "bound_gathering",
     "install",
-    "nominated_kinds",
+    "nominated",
     "only_loopback",
     "reading_task",
     "stop_consent",
@@ -103,7 +104,7 @@ _ATTRIBUTES: dict[type, set[str]] = {
     },
     RTCDtlsTransport: {"_task"},
     RTCIceTransport: {"_connection", "_recv"},
-    aioice.ice.Connection: {"_nominated", "_queue"},
+    aioice.ice.Connection: {"_nominated", "_protocols", "_queue"},
 }
 
 
@@ -121,6 +122,8 @@ def _check() -> None:
         (sctp_module, "decode_params"),
         (RTCSctpTransport, "_mark_received"),
         (aioice.ice.Connection, "data_received"),
+        (TurnClientUdpProtocol, "_send"),
+        (TurnClientTcpProtocol, "_send"),
     ):
         if not callable(getattr(owner, name, None)):
             missing.append(f"{owner.__name__}.{name}")
@@ -153,12 +156,6 @@ def _host_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
 def only_loopback() -> bool:
     """Whether this host has no address but its loopback ones, so that a peer it can reach must be on it."""
     return all(ipaddress.ip_address(address).is_loopback for address in _find_addresses(True, True))
-
-
-def bound_gathering(ice: RTCIceTransport, seconds: int) -> None:
-    """Let a transport wait only so long for STUN and TURN servers, instead of aioice's 5 s."""
-    connection = ice._connection
-    _replace(connection, get_component_candidates=partial(connection.get_component_candidates, timeout=seconds))
 
 
 def take_turns(ice: RTCIceTransport) -> None:
@@ -197,10 +194,9 @@ async def _nothing() -> None:
     pass
 
 
-def nominated_kinds(ice: RTCIceTransport) -> tuple[str, str] | None:
-    """The kinds of the local and the remote candidate in use."""
-    pair = ice._connection._nominated.get(1)
-    return None if pair is None else (pair.local_candidate.type, pair.remote_candidate.type)
+def nominated(ice: RTCIceTransport) -> CandidatePair | None:
+    """The pair of candidates in use."""
+    return ice._connection._nominated.get(1)
 
 
 def reading_task(dtls: RTCDtlsTransport) -> asyncio.Future[None] | None:

@@ -39,6 +39,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bonevalue.errors import BoneValueError
+from bonevalue.ice_url import parse_ice_url
 from bonevalue.settings_units import (
     DURATION,
     NUMBER,
@@ -58,6 +59,7 @@ __all__ = [
     "ExistingFile",
     "ExistingFolder",
     "IceServerEntry",
+    "IceUrlText",
     "Listen",
     "LocalPath",
     "LogSettings",
@@ -75,6 +77,7 @@ __all__ = [
     "is_private",
     "is_secret",
     "keys_of",
+    "one_or_more",
     "parse_duration",
     "parts_of",
     "sections_of",
@@ -331,6 +334,11 @@ class Endpoint:
         """Whether nobody but this machine can reach it."""
         return is_loopback(self.host)
 
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for every address of this machine."""
+        return self.host in ("0.0.0.0", "::")
+
     @classmethod
     def parse(cls, value: object) -> Endpoint:
         """
@@ -426,27 +434,25 @@ Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
 
 # -- sections that both roles have -----------------------------------------------------------------------------
 
-_ICE_HOST = r"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})"
-_ICE_URL = re.compile(rf"(stun:{_ICE_HOST}(:[0-9]{{1,5}})?|turns?:{_ICE_HOST}(:[0-9]{{1,5}})?(\?transport=(udp|tcp))?)")
-
-
-def _one_or_more(value: object) -> object:
+def one_or_more(value: object) -> object:
+    """Text that stands for a list of one."""
     return [value] if isinstance(value, str) else value
 
 
 def _ice_url(text: str) -> str:
-    found = _ICE_URL.fullmatch(text)
-    if found is None or any(port and int(port[1:]) > 65535 for port in (found[2], found[3])):
-        raise ValueError("is no ICE URL: write stun:HOST:PORT, turn:HOST:PORT?transport=udp or turns:HOST:PORT")
-    return text
+    return parse_ice_url(text).text
+
+
+IceUrlText = Annotated[str, AfterValidator(_ice_url)]
+"""The URL of a STUN or TURN server."""
 
 
 class IceServerEntry(Section):
     """One STUN or TURN server."""
 
     urls: Annotated[
-        tuple[Annotated[str, AfterValidator(_ice_url)], ...],
-        BeforeValidator(_one_or_more),
+        tuple[IceUrlText, ...],
+        BeforeValidator(one_or_more),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
         Field(min_length=1, max_length=8),
     ] = Field(description="`stun:HOST:PORT`, `turn:HOST:PORT?transport=udp` or `turns:HOST:PORT`; one or a list.")

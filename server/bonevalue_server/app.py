@@ -12,7 +12,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import uvicorn
@@ -22,6 +22,7 @@ from bonevalue.listening import bind, serve
 from bonevalue.settings_fields import Endpoint
 from bonevalue_server.auth import Auth
 from bonevalue_server.config import DiscoverySettings
+from bonevalue_server.counters import Counters
 from bonevalue_server.directory import Directory
 from bonevalue_server.doorman import Doorman
 from bonevalue_server.enrolment import create_missing
@@ -30,6 +31,7 @@ from bonevalue_server.hub import Hub
 from bonevalue_server.origins import Origins
 from bonevalue_server.pages import make_pages
 from bonevalue_server.store import Store
+from bonevalue_server.stun import StunResponder
 
 __all__ = ["DiscoveryServer"]
 
@@ -41,8 +43,8 @@ _POLL_INTERVAL = 2.0
 #: Seconds that clients have to close their sockets when the server stops.
 _GOODBYE_TIME = 2.0
 _BACKLOG = 2048
-#: The key of the settings that says where.
-_LISTEN = "discovery.listen"
+#: The keys of the settings that say where.
+_LISTEN, _STUN = "discovery.listen", "discovery.stun"
 
 
 class DiscoveryServer:
@@ -60,6 +62,10 @@ class DiscoveryServer:
         self._parts: AsyncExitStack | None = None
         self._port = 0
         self._doorman: Doorman | None = None
+        self.counters = Counters()
+        """What it counted since it was made."""
+        self.stun: tuple[Endpoint, ...] = ()
+        """Where it answers STUN, while it runs."""
         self.hub: Hub | None = None
         """The hub, while the server runs."""
 
@@ -91,14 +97,21 @@ class DiscoveryServer:
 
         Raises:
             ConfigError: the settings do not fit the database or the certificate.
-            Unavailable: the port is taken, or the database is locked.
+            Unavailable: a port is taken, or the database is locked.
         """
         async with AsyncExitStack() as parts:
             listener = parts.enter_context(bind(self._settings.listen, key=_LISTEN))
-            await self._start(listener, parts)
+            stun = [parts.enter_context(bind(each, key=_STUN, datagrams=True)) for each in self._settings.stun]
+            self.stun = tuple(
+                Endpoint(each.host, bound.getsockname()[1])
+                for each, bound in zip(self._settings.stun, stun, strict=True)
+            )
+            await self._start(listener, stun, parts)
             self._port = listener.getsockname()[1]
             self._parts = parts.pop_all()
         logger.info("discovery server listens on %s, realm %s", self._endpoint, self._settings.realm)
+        if self.stun:
+            logger.info("STUN on UDP %s", " and ".join(map(str, self.stun)))
 
     async def stop(self) -> None:
         """Say goodbye to all clients and close everything; idempotent."""
@@ -106,13 +119,14 @@ class DiscoveryServer:
         if parts is not None:
             await parts.aclose()
             self.hub = self._doorman = None
+            self.stun = ()
             logger.info("discovery server on %s has stopped", self._endpoint)
 
     @property
     def _endpoint(self) -> Endpoint:
         return Endpoint(self._settings.listen.host, self._port)
 
-    async def _start(self, listener: socket.socket, parts: AsyncExitStack) -> None:
+    async def _start(self, listener: socket.socket, stun: Sequence[socket.socket], parts: AsyncExitStack) -> None:
         """Start part after part; ``parts`` knows how to stop them in the reverse order."""
         settings, limits = self._settings, self._settings.limits
         store = await Store.open(
@@ -127,7 +141,7 @@ class DiscoveryServer:
         directory = Directory(store)
         auth = Auth(directory, realm=settings.realm, limits=limits)
         parts.push_async_callback(auth.close)
-        hub = self._hub_type(store, auth, directory, settings=settings)
+        hub = self._hub_type(store, auth, directory, settings=settings, stun=self.stun, counters=self.counters)
         origins = Origins(allowed=settings.origins, trusted_proxies=settings.trusted_proxies)
         doorman = Doorman(limits, origins, time.monotonic())
         gateway = Gateway(hub, doorman, limits=limits, clock=time.monotonic)
@@ -141,6 +155,9 @@ class DiscoveryServer:
             database = "ok" if hub.is_database_well else "unavailable"
             return {"status": "stopping" if doorman.is_closing else "ok", "database": database}
 
+        responder = StunResponder(stun, limits, self.counters, clock=time.monotonic)
+        responder.start()
+        parts.callback(responder.stop)
         parts.push_async_callback(await self._serve(listener, gateway, health))
         parts.push_async_callback(say_goodbye)
         for work, interval in ((_as_async(gateway.sweep), _SWEEP_INTERVAL), (hub.poll, _POLL_INTERVAL)):

@@ -27,6 +27,7 @@ from bonevalue.settings_fields import (
     Endpoint,
     ExistingFile,
     IceServerEntry,
+    IceUrlText,
     Listen,
     Problem,
     RoleSettings,
@@ -34,13 +35,14 @@ from bonevalue.settings_fields import (
     Section,
     checked,
     from_folder,
+    one_or_more,
     sound_items,
     wrong,
 )
 from bonevalue.wire.keys import check_password, from_base64url, realm_of, username_of
 from bonevalue_server.limits import Limits
 
-__all__ = ["AccountEntry", "DiscoverySettings", "Network", "TlsSettings"]
+__all__ = ["AccountEntry", "DiscoverySettings", "Network", "TlsSettings", "TurnSettings"]
 
 Handler = Callable[[Any], Any]
 
@@ -97,6 +99,44 @@ class TlsSettings(Section):
 
     cert_file: ExistingFile = Field(description="PEM file with the certificate and its chain.")
     key_file: Annotated[ExistingFile, PRIVATE] = Field(description="PEM file with the private key.")
+
+
+def _turn_url(text: str) -> str:
+    if not text.startswith("turn"):
+        raise ValueError("is no TURN URL: write turn:HOST:PORT?transport=udp or turns:HOST:PORT")
+    return text
+
+
+class TurnSettings(Section):
+    """
+    A TURN server that knows `secret`, like coturn with `use-auth-secret`: peers are handed credentials made with it.
+
+    A credential is good for `lifetime` and for one account, whose peers are sent another at half its life.
+    """
+
+    urls: Annotated[
+        tuple[Annotated[IceUrlText, AfterValidator(_turn_url)], ...],
+        BeforeValidator(one_or_more),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 8}]}),
+        Field(max_length=8),
+    ] = Field(
+        default=(),
+        description="Best first: `turn:HOST:PORT?transport=udp`, the same with `tcp`, `turns:HOST:PORT`.",
+    )
+    secret: Secret | None = Field(
+        default=None, validate_default=True, description="coturn's `static-auth-secret`; never handed out."
+    )
+    lifetime: Duration = Field(default=3600.0, ge=1, le=86_400, description="How long a credential is good.")
+
+    @field_validator("secret")
+    @classmethod
+    def _goes_with_urls(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        urls = info.data.get("urls")
+        if urls and secret is None:
+            raise ValueError("is missing: credentials are made with it")
+        if secret is not None and urls == ():
+            raise ValueError("is of no use without urls")
+        return secret
 
 
 class AccountEntry(Section):
@@ -179,8 +219,23 @@ class DiscoverySettings(RoleSettings):
     token_lifetime: Duration = Field(
         default=86400.0, ge=1, description="How long a token to make trust is valid, unless it says less."
     )
+    stun: Annotated[
+        tuple[Listen, ...],
+        BeforeValidator(one_or_more),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 2}]}),
+        Field(max_length=2),
+    ] = Field(
+        default_factory=lambda data: (data["listen"],) if "listen" in data else (),
+        description=(
+            "UDP `host:port` on which the server itself answers STUN requests; with a list of two, peers can tell the "
+            "kind of NAT that they are behind; `[]` for none. Default: host and port of `listen`."
+        ),
+    )
     ice_servers: tuple[IceServerEntry, ...] = Field(
-        default=(), max_length=16, description="STUN servers that every peer is told of."
+        default=(), max_length=16, description="Further STUN servers that every peer is told of."
+    )
+    turn: TurnSettings = Field(
+        default_factory=TurnSettings, validate_default=True, description="The TURN server of this realm."
     )
     origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         default=(), description="Browser origins that may connect, besides the server's own."
@@ -221,6 +276,13 @@ class DiscoverySettings(RoleSettings):
         if failed or problems:
             raise wrong(*problems, besides=failed)
         return accounts
+
+    @field_validator("stun")
+    @classmethod
+    def _each_once(cls, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        if len(set(endpoints)) < len(endpoints) and all(endpoint.port for endpoint in endpoints):
+            raise ValueError("names the same endpoint twice")
+        return endpoints
 
     @field_validator("ice_servers")
     @classmethod

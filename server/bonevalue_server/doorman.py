@@ -28,13 +28,15 @@ def status_of(error: BoneValueError) -> int:
 class Visitor:
     """One accepted socket."""
 
-    __slots__ = ("address", "counted_as", "is_stranger")
+    __slots__ = ("address", "counted_as", "dialled", "is_stranger")
 
     def __init__(self, address: str) -> None:
         #: Who is at the other end; behind a trusted proxy known after the request only.
         self.address = address
         #: The network that it is counted for; None for none.
         self.counted_as: str | None = None
+        #: The host that it dialled, as it says; "" if unknown.
+        self.dialled = ""
         #: Whether it has not logged in yet.
         self.is_stranger = True
 
@@ -96,13 +98,14 @@ class Doorman:
 
     def check_upgrade(self, visitor: Visitor, headers: Headers, now: float, *, is_tls: bool) -> None:
         """
-        Whether a socket may become a WebSocket; its address is right from here on.
+        Whether a socket may become a WebSocket; its address, and what it dialled, are right from here on.
 
         Raises:
             OriginRefused: not for this page.
             RateLimited: its IP has enough of them.
         """
         self._origins.check(visitor.address, headers, is_tls=is_tls)
+        visitor.dialled = self._origins.dialled_host(visitor.address, headers)
         if self._origins.is_proxy(visitor.address):
             visitor.address = self._origins.client_address(visitor.address, headers)
             self._count(visitor, now)

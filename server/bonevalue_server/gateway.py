@@ -340,6 +340,11 @@ class Connection(asyncio.Protocol):
         """The IP address that limits are counted for."""
         return self._visitor.address
 
+    @property
+    def dialled(self) -> str:
+        """The host that the client dialled, as it says; "" if unknown."""
+        return self._visitor.dialled
+
     def send(self, text: str) -> None:
         """Send a message; a client that does not read is closed, sooner or later."""
         if self._protocol.state is not OPEN:

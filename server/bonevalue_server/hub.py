@@ -14,7 +14,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -32,8 +32,9 @@ from bonevalue.errors import (
     Unavailable,
     UnknownType,
 )
+from bonevalue.settings_fields import Endpoint
 from bonevalue.wire import signals
-from bonevalue.wire.pacing import Bucket
+from bonevalue.wire.pacing import Bucket, Buckets
 from bonevalue.wire.signals import (
     Binary,
     Done,
@@ -42,6 +43,7 @@ from bonevalue.wire.signals import (
     Hello,
     IceServers,
     Login,
+    RequestIceServers,
     SetPeerId,
     Signal,
 )
@@ -49,8 +51,10 @@ from bonevalue_server.announcer import Announcer
 from bonevalue_server.auth import Auth, Tickets
 from bonevalue_server.changes import Changes
 from bonevalue_server.config import DiscoverySettings
+from bonevalue_server.counters import Counters
 from bonevalue_server.directory import Directory
 from bonevalue_server.due import Due
+from bonevalue_server.ice import IceHandout
 from bonevalue_server.notices import Missed, Notices
 from bonevalue_server.presence import Presence
 from bonevalue_server.records import Account, AccountId, Edge, SecondRedemption
@@ -60,7 +64,7 @@ from bonevalue_server.requests import KeyChanged, Outcome, Requests
 from bonevalue_server.rules import RELAYED, close_code, permit
 from bonevalue_server.sessions import Client, Peer, Session, State
 from bonevalue_server.store import Store
-from bonevalue_server.welcome import ice_servers, lists
+from bonevalue_server.welcome import lists
 
 __all__ = ["SERVICE_RESTART", "VERSION", "Hub"]
 
@@ -91,6 +95,8 @@ class Hub:
         auth: who may log in.
         directory: accounts and trust at hand; the same that ``auth`` asks.
         settings: realm, lifetimes, limits, ICE servers.
+        stun: where this server answers STUN itself.
+        counters: where logins, relayed messages and refusals are counted.
         clock: monotonic seconds.
         wall_ms: ms since 1970.
     """
@@ -102,6 +108,8 @@ class Hub:
         directory: Directory,
         *,
         settings: DiscoverySettings,
+        stun: Sequence[Endpoint] = (),
+        counters: Counters | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = _wall_clock,
     ) -> None:
@@ -117,6 +125,7 @@ class Hub:
         requests = Requests(store, auth, directory, settings=settings, clock=clock, wall_ms=wall_ms)
         self._handlers: dict[type[Struct], Callable[[Session, Any], Awaitable[Outcome]]] = {
             signals.Register: requests.register,
+            signals.RequestIceServers: self._renew_ice,
             signals.RequestToken: requests.request_token,
             signals.ClaimToken: requests.claim_token,
             signals.UpdateContact: requests.update_contact,
@@ -128,7 +137,11 @@ class Hub:
         self._announcer = Announcer(self._presence, directory, self.deliver)
         self._relay = Relay(self._presence, directory, limits)
         self._notices = Notices(store)
-        self._ice_servers = ice_servers(settings)
+        self._counters = counters or Counters()
+        self._ice = IceHandout(settings, stun=stun, secret=store.secret)
+        self._ice_requests: Buckets[str] = Buckets(limits.ice_requests)
+        #: Whose credentials are at half their life.
+        self._ice_due: Due[Session] = Due(settings.turn.lifetime / 2)
         self._sessions: set[Session] = set()
         self._newcomers: Due[Session] = Due(limits.login_timeout)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -213,6 +226,8 @@ class Hub:
                 self._end(session, LoginTimeout())
         for peer in self._presence.overdue(now):
             self._depart(peer)
+        for session in self._ice_due.take(now):
+            self.deliver(session, self._ice_servers(session))
         self._relay.pending.expire(now)
 
     def counts(self) -> dict[str, int]:
@@ -272,6 +287,7 @@ class Hub:
 
     def _refuse(self, session: Session, error: BoneValueError, ref: str | None) -> None:
         retry_after = None if error.retry_after is None else round(error.retry_after, 3)
+        self._counters.refused[error.code] += 1
         self.deliver(session, Failure(error.code, error.message, retry_after), ref)
 
     def _strike(self, session: Session, error: BoneValueError, ref: str | None) -> None:
@@ -296,6 +312,7 @@ class Hub:
         session.requests = None
         self._sessions.discard(session)
         self._newcomers.discard(session)
+        self._ice_due.discard(session)
         peer, session.peer = session.peer, None
         if peer is not None:
             peer.session = None
@@ -329,6 +346,7 @@ class Hub:
         except BoneValueError as error:
             self._refuse(session, error, ref)
         else:
+            self._counters.relayed += 1
             if ref is not None:
                 self.deliver(session, Done(), ref)
 
@@ -428,9 +446,13 @@ class Hub:
         session.state, session.account, session.peer = State.ONLINE, account, peer
         self._newcomers.discard(session)
         session.client.logged_in()
+        if session.by_key:
+            self._counters.logins_by_key += 1
+        else:
+            self._counters.logins_by_password += 1
         logger.debug("peer %s of %s logged in from %s", peer.id, account.username, session.client.address)
         self.deliver(session, SetPeerId(peer.id, self._tickets.issue(account.id, peer.id)))
-        self.deliver(session, IceServers(self._ice_servers))
+        self.deliver(session, self._ice_servers(session))
         peers = list(self._presence.list_for(peer))
         self._deliver_all(session, lists(edges, peers, with_certificates=session.by_key))
         self._deliver_all(session, missed.messages())
@@ -461,6 +483,22 @@ class Hub:
         self._presence.remove(peer)
         if not self._presence.of(peer.account_id):
             self._directory.release(peer.account_id)
+
+    # -- ICE servers -----------------------------------------------------------------------------------------------
+
+    def _ice_servers(self, session: Session) -> IceServers:
+        """What a client is told of; a credential in it is followed by another before it expires."""
+        if session.peer is None or not session.by_key:  # it can make no links
+            return self._ice.without_credentials(session.client.dialled)
+        if self._ice.expires:
+            self._ice_due.put(session, self._clock())
+        return self._ice.for_account(session.peer.account_id, session.client.dialled, self._wall_ms())
+
+    async def _renew_ice(self, session: Session, _: RequestIceServers) -> Outcome:
+        wait = 0.0 if session.peer is None else self._ice_requests.take(session.peer.id, self._clock())
+        if wait:
+            raise RateLimited("too many requests for ICE servers", retry_after=wait)
+        return Outcome(self._ice_servers(session))
 
     # -- news ------------------------------------------------------------------------------------------------------
 

@@ -119,3 +119,10 @@ class Limits(Section):
         default=30.0, gt=0, le=300, description="Time in which a request must be answered [expired]."
     )
     candidates: int = Field(default=32, ge=0, description="Candidates that one side passes for one request.")
+
+    # -- help on the way to each other
+    ice_requests: RateText = Field(
+        default=Rate(6, MINUTE), description="Requests of one peer for other ICE credentials [rate_limited]."
+    )
+    stun: RateText = Field(default=Rate(5_000, 1), description="STUN requests to this node [not answered].")
+    stun_per_ip: RateText = Field(default=Rate(50, 1, 200), description="STUN requests per IP [not answered].")

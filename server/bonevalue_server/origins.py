@@ -92,6 +92,17 @@ class Origins:
                 break
         return peer
 
+    def dialled_host(self, peer: str, headers: Headers) -> str:
+        """
+        The host that the client dialled, as it says: a name or an address, one of IPv6 in brackets; "" if it is none.
+
+        Args:
+            peer: who the socket is connected to.
+            headers: of the request.
+        """
+        found = _AUTHORITY.fullmatch(self._authority(peer, headers))
+        return "" if found is None else found["host"].lower()
+
     def check(self, peer: str, headers: Headers, *, is_tls: bool) -> None:
         """
         Let a handshake pass.
@@ -116,11 +127,15 @@ class Origins:
 
     def _own(self, peer: str, headers: Headers, is_tls: bool) -> Origin | None:
         """The origin that the client dialled."""
-        scheme, authority = "https" if is_tls else "http", _only(headers.get_all("Host"))
+        scheme = "https" if is_tls else "http"
         if self.is_proxy(peer):
             scheme = _SCHEMES.get(_last(headers.get_all("X-Forwarded-Proto"), scheme).lower(), "")
-            authority = _last(headers.get_all("X-Forwarded-Host"), authority)
-        return Origin.of(scheme, authority)
+        return Origin.of(scheme, self._authority(peer, headers))
+
+    def _authority(self, peer: str, headers: Headers) -> str:
+        """The ``host[:port]`` that the client dialled."""
+        authority = _only(headers.get_all("Host"))
+        return _last(headers.get_all("X-Forwarded-Host"), authority) if self.is_proxy(peer) else authority
 
 
 def _only(values: Sequence[str]) -> str:

@@ -31,6 +31,11 @@ class Client(Protocol):
         """The IP address that limits are counted for."""
         ...
 
+    @property
+    def dialled(self) -> str:
+        """The host that the client dialled, as it says; "" if unknown."""
+        ...
+
     def send(self, text: str) -> None:
         """Send a message; a client that does not read is closed, sooner or later."""
 

@@ -16,15 +16,13 @@ from bonevalue.wire.signals import (
     Binary,
     Contact,
     Contacts,
-    IceServer,
     PeerEntry,
     PeerList,
     UserList,
 )
-from bonevalue_server.config import DiscoverySettings
 from bonevalue_server.records import Edge
 
-__all__ = ["contact_of", "ice_servers", "lists"]
+__all__ = ["contact_of", "lists"]
 
 Item = TypeVar("Item")
 
@@ -33,11 +31,6 @@ _CONTACTS_PAGE = 48 * 1024
 #: Aliases have at most 35 bytes each, peers at most 75.
 _NAMES_PAGE = 1_000
 _PEERS_PAGE = 500
-
-
-def ice_servers(settings: DiscoverySettings) -> list[IceServer]:
-    """The ICE servers that every peer is told of."""
-    return [IceServer(list(server.urls)) for server in settings.ice_servers]
 
 
 def contact_of(edge: Edge) -> Contact:

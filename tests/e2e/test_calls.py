@@ -126,7 +126,7 @@ class Party:
     @property
     def active(self) -> int:
         """How many calls are under way on all links of all peers."""
-        return sum(link.active for peer in self.peers for link in peer._pool.links())
+        return sum(link.active for peer in self.peers for link in peer._links.pool.links())
 
     async def quiet(self) -> None:
         """Wait until nothing is left of any call."""

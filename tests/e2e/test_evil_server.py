@@ -357,7 +357,7 @@ async def test_an_old_offer_to_a_process_that_was_restarted(cast: Cast) -> None:
 
 def set_clock(actor: Actor, minutes: float, *methods: str) -> None:
     """Let a peer sign, or check, by a clock that is so many minutes ahead."""
-    introductions = actor.peer._introductions
+    introductions = actor.peer._links._introductions
     for name in methods or ("make_offer", "receive_offer", "make_answer", "receive_answer"):
         vars(introductions).pop(name, None)
         right = getattr(introductions, name)
@@ -415,7 +415,7 @@ async def test_a_contact_passes_one_off_as_another(cast: Cast) -> None:
     passed_on: asyncio.Future[PeerResponse] = asyncio.get_running_loop().create_future()
 
     async def answer(request: PeerRequest, name: str | None, *others: Any) -> None:
-        introductions, now_ms = peer._introductions, time.time_ns() // 1_000_000
+        introductions, now_ms = peer._links._introductions, time.time_ns() // 1_000_000
         incoming = introductions.receive_offer(request.from_ or "", name, request.offer, request.signature, now_ms)
         outgoing = introductions.make_offer(secrets.token_bytes(16), bob.id, "bob", incoming.sdp, now_ms)
         peer._discovery.send(PeerRequest(bob.id, None, Binary(outgoing.blob), Binary(outgoing.signature)))
@@ -427,8 +427,8 @@ async def test_a_contact_passes_one_off_as_another(cast: Cast) -> None:
         peer._discovery.send(PeerResponse(alice.id, None, Binary(blob), Binary(signature)))
 
     with (
-        mock.patch.object(peer._dialler, "answer", answer),
-        mock.patch.object(peer._dialler, "receive_response", passed_on.set_result),
+        mock.patch.object(peer._links._dialler, "answer", answer),
+        mock.patch.object(peer._links._dialler, "receive_response", passed_on.set_result),
     ):
         cast.stage.attack()
         await alice.fails("carol", carol)

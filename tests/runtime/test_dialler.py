@@ -15,6 +15,7 @@ from bonevalue.counters import Counters
 from bonevalue.dialler import Dialler
 from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, PeerOffline, RateLimited
 from bonevalue.host import Host
+from bonevalue.life import LinkLife
 from bonevalue.link import Connection, IceConfig, Link
 from bonevalue.link_calls import CallMoved
 from bonevalue.link_memory import MemoryEngine, MemoryNetwork
@@ -63,7 +64,7 @@ class Node:
             MemoryEngine(wire.network),
             introductions,
             self,
-            ice=IceConfig,
+            ice=self._ice,
             make_link=self._link,
             report=lambda error, about: self.refused.append(error.code),
             timeout=timeout,
@@ -71,11 +72,15 @@ class Node:
             counters=self.counters,
         )
 
+    async def _ice(self) -> IceConfig:
+        return IceConfig()
+
     async def request(self, message: Struct, *, timeout: float = 10) -> Any:
         if self.wire.refusal is not None:
             raise self.wire.refusal
         self.wire.carry(self, message)
-        await asyncio.Event().wait()
+        if not self.wire.says_done:
+            await asyncio.Event().wait()
 
     def send(self, message: Struct) -> None:
         self.wire.carry(self, message)
@@ -90,12 +95,14 @@ class Node:
         elif isinstance(message, PeerCandidate):
             self.dialler.receive_candidate(message)
 
-    async def _dial(self, peer_id: str) -> PeerLink:
-        return await self.dialler.dial(peer_id, self.wire.nodes[peer_id].name)
+    async def _dial(self, peer_id: str, life: LinkLife) -> PeerLink:
+        return await self.dialler.dial(peer_id, self.wire.nodes[peer_id].name, life)
 
-    def _link(self, link: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool) -> PeerLink:
+    def _link(
+        self, link: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
+    ) -> PeerLink:
         return PeerLink(
-            link, connection, remote, proof, offerer=offerer, host=self.host, idle_timeout=60,
+            link, connection, remote, proof, life, offerer=offerer, host=self.host, idle_timeout=60,
             on_closed=self.pool.remove, on_idle=self.pool.idle,
         )  # fmt: skip
 
@@ -117,6 +124,7 @@ class Wire:
         self.delay: Callable[[], float] = lambda: 0.0
         self.bend: Callable[[Any], Any] = lambda message: message
         self.refusal: BoneValueError | None = None
+        self.says_done = True
 
     def node(self, name: str, number: int, timeout: float = 10) -> Node:
         node = self.nodes[str(number)] = Node(self, name, number, timeout)
@@ -179,11 +187,20 @@ async def test_the_offer_of_the_smaller_id_wins(wire: Wire) -> None:
     assert link.offerer
 
 
-async def test_an_answer_that_never_comes_is_connect_failed_with_its_phase(wire: Wire) -> None:
-    alice, bob = wire.node("alice", 1, timeout=2 * UNIT), wire.node("bob", 2)
+@pytest.mark.parametrize(
+    ("says_done", "phase", "doing"),
+    [(True, "answer", "waiting for the other peer's answer"), (False, "relay", "handing the request to")],
+)
+async def test_an_answer_that_never_comes_is_connect_failed_with_its_phase(
+    wire: Wire, says_done: bool, phase: str, doing: str
+) -> None:
+    alice, bob = wire.node("alice", 1, timeout=4 * UNIT), wire.node("bob", 2)
     wire.bend = lambda message: message if isinstance(message, PeerRequest) else None
-    with pytest.raises(ConnectFailed, match="it was waiting for the answer"):
+    wire.says_done = says_done
+    with pytest.raises(ConnectFailed, match=f"it was {doing}") as caught:
         await alice.pool.link(bob.id)
+    report = caught.value.report
+    assert report is not None and report.phase == phase and report.ours == ("host",) and report.advice
     assert alice.pool.links() == []
 
 
@@ -197,7 +214,7 @@ async def test_what_the_server_refuses_is_told_at_once(wire: Wire) -> None:
 async def test_a_full_peer_says_so(wire: Wire) -> None:
     alice, bob = wire.node("alice", 1), wire.node("bob", 2)
     for number in range(4):
-        bob.pool.reserve(str(number + 50), str(number).encode())
+        await bob.pool.reserve(str(number + 50), "carol", str(number).encode())
     with pytest.raises(LinkLimit, match="bob/2 refused"):
         await alice.pool.link(bob.id)
 

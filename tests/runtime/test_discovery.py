@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -16,9 +14,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from bonevalue import discovery
-from bonevalue.discovery import Address, DiscoveryClient, parse_address
+from bonevalue.discovery import DiscoveryClient
 from bonevalue.errors import (
-    ConfigError,
     Deadline,
     LoginRefused,
     PeerOffline,
@@ -27,7 +24,7 @@ from bonevalue.errors import (
     ServerUnreachable,
     Unavailable,
 )
-from bonevalue.wire.session import Session
+from bonevalue.sockets import parse_address
 from bonevalue.wire.session_events import AttemptFailed, Ended, Event, IceServersChanged, WentOffline, WentOnline
 from bonevalue.wire.session_states import State
 from bonevalue.wire.signals import (
@@ -42,56 +39,12 @@ from bonevalue.wire.signals import (
     RequestToken,
     TokenResponse,
 )
+from tests.support.discovery_clients import deaf_port, running
 from tests.support.scripted_server import Scene, Script, ScriptedServer, log_in
 from tests.support.sessions import NOW_MS, hello, make_session
 from tests.support.waiting import until
 
 REQUEST = RequestToken("bob", Binary(b"invite"), Binary(b"signature"))
-
-
-class Running:
-    """A client that runs, and what it reported."""
-
-    def __init__(self, address: Address, session: Session | None = None, **others: Any) -> None:
-        self.events: list[Event] = []
-        # The first retry comes at once, so that no test has to wait for it.
-        others.setdefault("on_event", self.events.append)
-        self.client = DiscoveryClient(address, session or make_session(chance=0.0), **others)
-        self.task = asyncio.create_task(self.client.run())
-
-    def count(self, kind: type[Event]) -> int:
-        """How many events of a kind there were."""
-        return sum(isinstance(event, kind) for event in self.events)
-
-    def first(self, kind: type[Any]) -> Any:
-        """The first event of a kind."""
-        return next(event for event in self.events if isinstance(event, kind))
-
-    async def online(self, times: int = 1) -> None:
-        """Wait until it has been online so often."""
-        await until(lambda: self.count(WentOnline) >= times or self.task.done(), what="online")
-        assert self.count(WentOnline) >= times
-
-
-@asynccontextmanager
-async def running(address: Address, session: Session | None = None, **others: Any) -> AsyncIterator[Running]:
-    """A client that runs for the length of a block; how its run ended is the block's business."""
-    run = Running(address, session, **others)
-    try:
-        yield run
-    finally:
-        await run.client.close()
-        await asyncio.wait([run.task], timeout=10)
-        assert run.task.done()
-        if not run.task.cancelled():
-            run.task.exception()
-
-
-@contextmanager
-def deaf_port() -> Iterator[int]:
-    """A port that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener.getsockname()[1]
 
 
 # -- coming and going --------------------------------------------------------------------------------------------------
@@ -238,14 +191,26 @@ async def test_a_message_that_is_too_long_costs_the_socket() -> None:
         assert server.scenes[0].close_code == 1009
 
 
-async def test_a_dead_connection_is_noticed_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert discovery.PING_INTERVAL + discovery.PING_TIMEOUT + discovery.CLOSE_TIMEOUT < 45
-    for name in ("PING_INTERVAL", "PING_TIMEOUT", "CLOSE_TIMEOUT"):
+def _ping_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PING_INTERVAL", "PING_TIMEOUT"):
         monkeypatch.setattr(discovery, name, 0.1)
+
+
+async def test_a_server_that_answers_pings_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "PING_INTERVAL", 0.01)
+    async with ScriptedServer() as server, running(server.address) as run:
+        await run.online()
+        await asyncio.sleep(0.2)
+        assert [type(event) for event in run.events] == [WentOnline]
+
+
+async def test_a_dead_connection_is_noticed_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert discovery.PING_INTERVAL + discovery.PING_TIMEOUT < 45
+    _ping_often(monkeypatch)
 
     async with ScriptedServer(_log_in_and_fall_deaf) as server, running(server.address) as run:
         await until(lambda: run.count(WentOffline) == 1)
-        assert "ping timeout" in run.first(WentOffline).reason
+        assert "does not answer any more" in run.first(WentOffline).reason
         await run.online(2)
 
 
@@ -397,8 +362,7 @@ async def test_a_server_that_does_not_read_stops_nothing_else(monkeypatch: pytes
 
 
 async def test_a_server_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert discovery.SEND_TIMEOUT < 45
-    monkeypatch.setattr(discovery, "SEND_TIMEOUT", 0.2)
+    _ping_often(monkeypatch)
     async with ScriptedServer(_log_in_and_fall_deaf) as server, running(server.address) as run:
         await run.online()
         _send_too_much(run.client)
@@ -493,39 +457,3 @@ async def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch, free_port: Call
     monkeypatch.setenv("no_proxy", "")
     async with ScriptedServer() as server, running(server.address) as run:
         await run.online()
-
-
-# -- addresses ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "url"),
-    [
-        ("ws://127.0.0.1:8008", "ws://127.0.0.1:8008"),
-        ("localhost:8008", "ws://localhost:8008"),
-        ("[::1]:8008", "ws://[::1]:8008"),
-        ("127.8.9.1", "ws://127.8.9.1"),
-        ("bv.example.org", "wss://bv.example.org"),
-        ("bv.example.org:8443", "wss://bv.example.org:8443"),
-        ("wss://localhost/bv", "wss://localhost/bv"),
-    ],
-)
-def test_an_address(text: str, url: str) -> None:
-    assert parse_address(text).url == url
-
-
-@pytest.mark.parametrize(
-    "text", ["ws://example.org", "ws://192.168.1.2:8008", "ws://localhost.example.org", "ws://[::2]"]
-)
-def test_ws_does_not_leave_this_machine_unless_allowed(text: str) -> None:
-    with pytest.raises(ConfigError, match="unencrypted"):
-        parse_address(text)
-    assert parse_address(text, insecure=True).url == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "http://example.org", "ws://", "wss://a b", "wss://u:p@example.org", "ws://x:99999"]
-)
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ConfigError, match="address"):
-        parse_address(text, insecure=True)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bonevalue.discovery import Address, DiscoveryClient, parse_address, tls_context
+from bonevalue.config import Address
+from bonevalue.discovery import DiscoveryClient
 from bonevalue.errors import ConfigError
+from bonevalue.sockets import parse_address, tls_context
 from bonevalue.wire.session_events import AttemptFailed, Event, WentOnline
 from tests.support.certificates import Authority
 from tests.support.scripted_server import ScriptedServer

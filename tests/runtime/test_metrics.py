@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bonevalue.counters import Counters, Tally
 from bonevalue.errors import Unavailable
-from bonevalue.metrics import DISCOVERY_GAUGES, PEER_COUNTERS, PEER_GAUGES, Pages
+from bonevalue.metrics import DISCOVERY_COUNTERS, DISCOVERY_GAUGES, PEER_COUNTERS, PEER_GAUGES, Pages
 from bonevalue.settings_fields import Endpoint
+from bonevalue_server.counters import Counters as ServerCounters
 from tests.support.waiting import other_tasks
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -73,13 +74,20 @@ async def test_a_process_shows_itself_before_its_roles_stand(world: World) -> No
 
 async def test_every_counter_and_gauge_is_shown_under_its_name(world: World) -> None:
     world.pages.show_peer(Watched(PEER_GAUGES), world.counters)
-    world.pages.show_discovery(Watched(DISCOVERY_GAUGES))
+    of_server = ServerCounters()
+    world.pages.show_discovery(Watched(DISCOVERY_GAUGES), of_server)
+    of_server.relayed += 7
+    of_server.stun_ignored["malformed"] += 3
+    of_server.stun_ignored["made up"] += 4
     world.counters.calls_served += 5
     world.counters.refused["busy"] += 2
     samples = await world.samples()
     assert samples["bonevalue_calls_served_total"] == 5
     assert samples["bonevalue_refused_total[busy]"] == 2
     assert samples["bonevalue_refused_total[denied]"] == 0
+    assert samples["bonevalue_discovery_relayed_total"] == 7
+    assert samples["bonevalue_discovery_stun_ignored_total[malformed]"] == 3
+    assert samples["bonevalue_discovery_stun_ignored_total[other]"] == 4
     for number, name in enumerate(PEER_GAUGES):
         assert samples[f"bonevalue_{name}"] == number
     for number, name in enumerate(DISCOVERY_GAUGES):
@@ -177,13 +185,17 @@ async def test_a_taken_port_is_one_clear_error(world: World) -> None:
 def test_the_guide_for_operators_has_every_metric_and_every_limit() -> None:
     text = OPERATIONS.read_text(encoding="utf-8")
     named = set(re.findall(r"`(bonevalue_[a-z_]+)[`{]", text))
-    counters = {f"bonevalue_{name}_total" for name in PEER_COUNTERS}
+    counters = {f"bonevalue_{name}_total" for name in PEER_COUNTERS} | {
+        f"bonevalue_discovery_{name}_total" for name in DISCOVERY_COUNTERS
+    }
+    assert set(DISCOVERY_COUNTERS) == set(vars(ServerCounters()))
     gauges = {f"bonevalue_{name}" for name in PEER_GAUGES} | {
         f"bonevalue_discovery_{name}" for name in DISCOVERY_GAUGES
     }
     assert counters | gauges | {"bonevalue_info"} == named
     tallies = {name: value for name, value in vars(Counters()).items() if isinstance(value, Tally)}
-    for name in ("limited", "links_closed"):
+    tallies["stun_ignored"] = ServerCounters().stun_ignored
+    for name in ("limited", "links_closed", "stun_ignored"):
         for reason in tallies[name]:
             assert f"`{reason}`" in text, (name, reason)
 

@@ -7,21 +7,24 @@ from typing import Any, cast
 
 import pytest
 
+from bonevalue.admission import MAX_UNPROVED
 from bonevalue.counters import Counters
 from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, RateLimited, Unavailable
+from bonevalue.life import LinkLife, State
 from bonevalue.module import Caller
 from bonevalue.peer_link import PeerLink
-from bonevalue.pool import MAX_UNPROVED, Pool
+from bonevalue.pool import MAX_DIALLING, Pool
 from tests.support.waiting import until
 
 
 class FakeLink:
     """A link as the pool sees it."""
 
-    def __init__(self, pool: Pool, peer_id: str, *, offerer: bool = True) -> None:
-        self.remote = Caller("bob", peer_id, peer_id.encode().ljust(32), "")
+    def __init__(self, pool: Pool, peer_id: str, *, offerer: bool = True, account: str | None = None) -> None:
+        self.remote = Caller("bob", peer_id, (account or peer_id).encode().ljust(32), "")
         self.offerer = offerer
         self.usable = True
+        self.doubted = False
         self.active = 0
         self.opened_at = self.used_at = asyncio.get_running_loop().time()
         self.gone: asyncio.Future[BoneValueError] = asyncio.get_running_loop().create_future()
@@ -69,8 +72,9 @@ class Network:
         if peer_id in self.kept_away:
             raise RateLimited("not now", retry_after=5.0)
 
-    async def _dial(self, peer_id: str) -> PeerLink:
+    async def _dial(self, peer_id: str, life: LinkLife) -> PeerLink:
         self.dialled.append(peer_id)
+        life.to(State.GATHERING)
         try:
             await self.open.wait()
         except asyncio.CancelledError:
@@ -78,7 +82,11 @@ class Network:
             raise
         if self.error is not None:
             raise self.error
+        life.state = State.OPEN
         return self.link(peer_id)
+
+    async def reserve(self, peer_id: str, account: str | None = None) -> LinkLife:
+        return await self.pool.reserve(peer_id, "bob", (account or peer_id).encode().ljust(32))
 
     def link(self, peer_id: str, **options: Any) -> PeerLink:
         link = FakeLink(self.pool, peer_id, **options)
@@ -184,7 +192,7 @@ async def test_an_attempt_that_nobody_waits_for_is_given_up() -> None:
 async def test_nobody_joins_an_attempt_that_is_over(end: str) -> None:
     tidied = asyncio.Event()
 
-    async def dial(peer_id: str) -> PeerLink:
+    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
         dialled.append(peer_id)
         if len(dialled) > 1:
             return cast(PeerLink, FakeLink(pool, peer_id))
@@ -214,7 +222,7 @@ async def test_nobody_joins_an_attempt_that_is_over(end: str) -> None:
 
 
 async def test_whoever_wants_to_know_is_told_of_each_link_that_is_proved() -> None:
-    async def dial(peer_id: str) -> PeerLink:
+    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
         return cast(PeerLink, FakeLink(pool, peer_id))
 
     added: list[PeerLink] = []
@@ -240,10 +248,10 @@ async def test_an_incoming_link_ends_the_attempt_that_waits() -> None:
     network.open.clear()
     first, second = network.want("1", "2")
     await settle()
-    network.pool.reserve("2", b"2")
+    life = await network.reserve("2")
     theirs = network.link("2", offerer=False)
     network.pool.add(theirs)
-    network.pool.release("2")
+    network.pool.release(life)
     assert await second is theirs
     theirs_too = network.link("1", offerer=False)
     network.pool.add(theirs_too)
@@ -254,54 +262,141 @@ async def test_an_incoming_link_ends_the_attempt_that_waits() -> None:
 async def test_incoming_links_have_a_limit_of_their_own() -> None:
     network = Network(max_incoming=2)
     for peer_id in "12":
-        network.pool.reserve(peer_id, peer_id.encode())
+        life = await network.reserve(peer_id)
         network.pool.add(network.link(peer_id, offerer=False))
-        network.pool.release(peer_id)
+        network.pool.release(life)
+    for link in network.made:
+        link.active = 1
     with pytest.raises(LinkLimit, match="holds 2"):
-        network.pool.reserve("3", b"3")
+        await network.reserve("3")
     network.made[0].close()
-    network.pool.reserve("3", b"3")
+    await network.reserve("3")
     assert (await network.pool.link("9")).usable
     assert network.counters.limited["max_incoming"] == 1
 
 
-async def test_links_that_are_being_set_up_have_a_limit() -> None:
+async def test_a_link_that_nothing_uses_makes_room_for_another_peer(unit: float) -> None:
+    network = Network(max_incoming=3)
+    for peer_id in "123":
+        network.pool.add(network.link(peer_id, offerer=False))
+    idle, used, just_used = network.made
+    idle.used_at -= 10
+    used.used_at -= 20
+    used.active = 1
+    waiting = asyncio.ensure_future(network.reserve("4"))
+    await until(lambda: idle.reason == "evicted")
+    await asyncio.wait_for(waiting, 5)
+    assert used.usable and just_used.usable
+
+
+async def test_the_account_with_the_most_links_makes_room_first() -> None:
+    network = Network(max_incoming=3)
+    for peer_id, account in (("1", "alice"), ("2", "mallory"), ("3", "mallory")):
+        network.pool.add(network.link(peer_id, offerer=False, account=account))
+    for age, link in zip((30, 20, 10), network.made, strict=True):
+        link.used_at -= age
+    await asyncio.wait_for(network.reserve("4"), 5)
+    assert [link.reason for link in network.made] == ["", "evicted", ""]
+
+
+async def test_what_comes_while_many_are_being_set_up_waits_for_its_turn() -> None:
     network = Network(max_incoming=100)
-    for number in range(MAX_UNPROVED):
-        network.pool.reserve(str(number), str(number).encode())
-    with pytest.raises(LinkLimit, match="being set up"):
-        network.pool.reserve("99", b"99")
-    network.pool.release("0")
-    network.pool.reserve("99", b"99")
+    lives = [await network.reserve(str(number)) for number in range(MAX_UNPROVED)]
+    waiting = asyncio.ensure_future(network.reserve("99"))
+    await settle()
+    assert not waiting.done()
+    assert sorted(life.state for life in network.pool.setting_up()) == [State.QUEUE] * (MAX_UNPROVED + 1)
+    network.pool.release(lives[0])
+    assert (await asyncio.wait_for(waiting, 5)).peer_id == "99"
+    assert network.pool.pending == MAX_UNPROVED
+
+
+async def test_accounts_that_wait_for_a_place_are_served_in_turn() -> None:
+    network = Network(max_incoming=100)
+    lives = [await network.reserve(str(number), f"account {number % 4}") for number in range(MAX_UNPROVED)]
+    served: list[str] = []
+
+    async def wait(peer_id: str, account: str) -> None:
+        await network.reserve(peer_id, account)
+        served.append(account)
+
+    tasks = []
+    for peer_id, account in (*((str(100 + number), "mallory") for number in range(6)), ("200", "alice")):
+        tasks.append(asyncio.ensure_future(wait(peer_id, account)))
+        await settle()
+    for life in lives[:3]:
+        network.pool.release(life)
+        await settle()
+    assert served == ["mallory", "alice", "mallory"]
+    for task in tasks:
+        task.cancel()
 
 
 async def test_one_account_cannot_take_all_places_for_links_that_are_being_set_up() -> None:
     network = Network(max_incoming=100)
     for number in range(8):
-        network.pool.reserve(str(number), b"mallory")
-    with pytest.raises(LinkLimit, match="8 links of this account"):
-        network.pool.reserve("8", b"mallory")
-    network.pool.reserve("9", b"alice")
-    assert network.counters.limited["setting_up"] == 1
+        await network.reserve(str(number), "mallory")
+    waiting = asyncio.ensure_future(network.reserve("8", "mallory"))
+    await asyncio.wait_for(network.reserve("9", "alice"), 5)
+    assert not waiting.done()
+    waiting.cancel()
+    await settle()
+    assert network.pool.pending == 9
+
+
+async def test_a_place_granted_to_somebody_who_just_left_is_not_lost() -> None:
+    network = Network(max_incoming=100)
+    lives = [await network.reserve(str(number)) for number in range(MAX_UNPROVED)]
+    first = asyncio.ensure_future(network.reserve("98"))
+    second = asyncio.ensure_future(network.reserve("99"))
+    await settle()
+    network.pool.release(lives[0])
+    first.cancel()
+    assert (await asyncio.wait_for(second, 5)).peer_id == "99"
+
+
+async def test_nobody_waits_for_a_place_for_ever(monkeypatch: pytest.MonkeyPatch, unit: float) -> None:
+    monkeypatch.setattr("bonevalue.admission.PATIENCE", unit)
+    network = Network(max_incoming=100)
+    for number in range(MAX_UNPROVED):
+        await network.reserve(str(number))
+    with pytest.raises(LinkLimit, match="being set up") as caught:
+        await network.reserve("99")
+    assert caught.value.retry_after == 1.0 and network.counters.limited["setting_up"] == 1
+    assert len(network.pool.setting_up()) == MAX_UNPROVED
+
+
+async def test_only_so_many_wait_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.admission.MAX_WAITING_PER_ACCOUNT", 2)
+    network = Network(max_incoming=100)
+    for number in range(8):
+        await network.reserve(str(number), "mallory")
+    waiting = [asyncio.ensure_future(network.reserve(str(number), "mallory")) for number in (10, 11)]
+    await settle()
+    with pytest.raises(LinkLimit, match="being set up"):
+        await network.reserve("12", "mallory")
+    await network.pool.stop(0)
+    for task in waiting:
+        with pytest.raises(Unavailable):
+            await task
 
 
 async def test_one_account_opens_only_so_many_links_in_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("bonevalue.pool.time.monotonic", lambda: now)
+    monkeypatch.setattr("bonevalue.admission.time.monotonic", lambda: now)
     network = Network()
 
-    def open_one(key: bytes) -> None:
-        network.pool.reserve("1", key)
-        network.pool.release("1")
+    async def open_one(account: str) -> None:
+        network.pool.release(await network.reserve("1", account))
 
     for _ in range(64):
-        open_one(b"mallory")
+        await open_one("mallory")
     with pytest.raises(LinkLimit, match="too many links") as caught:
-        open_one(b"mallory")
+        await open_one("mallory")
     assert caught.value.retry_after == pytest.approx(0.2)
-    open_one(b"alice")
+    await open_one("alice")
     now += 0.2
-    open_one(b"mallory")
+    await open_one("mallory")
     assert network.counters.limited["new_links"] == 1
 
 
@@ -322,7 +417,7 @@ async def test_an_offer_that_meets_our_attempt_needs_no_place_of_its_own() -> No
     (task,) = network.want("2")
     await settle()
     assert network.pool.is_dialling("2")
-    network.pool.reserve("2", b"2")
+    await asyncio.wait_for(network.reserve("2"), 5)
     task.cancel()
 
 
@@ -371,4 +466,119 @@ async def test_stopping_drains_and_then_closes() -> None:
     with pytest.raises(Unavailable):
         await network.pool.link("4")
     with pytest.raises(Unavailable):
-        network.pool.reserve("5", b"5")
+        await network.reserve("5")
+
+
+# -- attempts ----------------------------------------------------------------------------------------------------------
+
+
+async def test_only_so_many_links_are_set_up_at_once() -> None:
+    network = Network(max_outgoing=100)
+    network.open.clear()
+    tasks = network.want(*map(str, range(20)))
+    await settle()
+    assert len(network.dialled) == MAX_DIALLING == network.pool.pending
+    assert sorted({life.state for life in network.pool.setting_up()}) == [State.GATHERING, State.QUEUE]
+    network.open.set()
+    assert len(await asyncio.gather(*tasks)) == 20 and network.pool.setting_up() == []
+
+
+async def test_a_peer_that_could_not_be_reached_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.pool.random.random", lambda: 1.0)
+    network = Network()
+    network.error = ConnectFailed("no way")
+    with pytest.raises(ConnectFailed):
+        await network.pool.link("1")
+    (task,) = network.want("1")
+    await settle()
+    assert network.dialled == ["1"] and not task.done()
+    assert "waiting for its turn" in network.pool.progress("1")
+    network.error = None
+    assert (await network.pool.link("2")).usable  # others need not wait
+    network.pool.retry_now("1")
+    assert (await asyncio.wait_for(task, 5)).usable
+
+
+async def test_a_link_from_the_other_side_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.pool.random.random", lambda: 1.0)
+    network = Network()
+    network.error = ConnectFailed("no way")
+    with pytest.raises(ConnectFailed):
+        await network.pool.link("1")
+    (task,) = network.want("1")
+    await settle()
+    network.pool.add(theirs := network.link("1", offerer=False))
+    assert await asyncio.wait_for(task, 5) is theirs
+
+
+async def test_whoever_is_too_busy_just_now_is_asked_again(unit: float) -> None:
+    network = Network()
+    network.error = LinkLimit("later", retry_after=unit / 10)
+    (task,) = network.want("1")
+    await until(lambda: len(network.dialled) >= 3)
+    assert "later" in network.pool.progress("1")
+    network.error = None
+    assert (await asyncio.wait_for(task, 5)).usable
+
+
+async def test_that_is_not_repeated_beyond_the_time_of_an_attempt() -> None:
+    network = Network()
+    network.error = LinkLimit("later", retry_after=21.0)
+    with pytest.raises(LinkLimit, match="later"):
+        await network.pool.link("1")
+    assert network.dialled == ["1"]
+
+
+async def test_an_attempt_waits_until_the_server_can_be_asked() -> None:
+    ready = asyncio.Event()
+
+    async def wait() -> None:
+        await ready.wait()
+
+    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
+        return cast(PeerLink, FakeLink(pool, peer_id))
+
+    pool = Pool(dial, max_outgoing=1, max_incoming=1, ready=wait)
+    task = asyncio.create_task(pool.link("1"))
+    await settle()
+    assert not task.done() and pool.pending == 0
+    ready.set()
+    assert (await asyncio.wait_for(task, 5)).usable
+
+
+# -- links that are doubted ----------------------------------------------------------------------------------------
+
+
+async def test_a_doubted_link_gets_no_new_calls_and_stays_until_another_is_proved() -> None:
+    network = Network()
+    old = cast(FakeLink, await network.pool.link("1"))
+    old.doubted = True
+    assert network.pool.current("1") is None
+    network.open.clear()
+    (task,) = network.want("1")
+    await settle()
+    assert old.usable
+    network.open.set()
+    new = await task
+    assert network.pool.current("1") is new and old.reason == "replaced"
+
+
+async def test_a_doubted_link_does_not_win_over_one_from_the_other_side() -> None:
+    network = Network()
+    network.pool.own_id = "3"
+    network.pool.add(ours := network.link("5"))
+    ours.doubted = True
+    network.pool.add(theirs := network.link("5", offerer=False))
+    assert network.pool.current("5") is theirs
+
+
+async def test_a_link_that_is_heard_again_is_used_again() -> None:
+    network = Network()
+    link = await network.pool.link("1")
+    link.doubted = True
+    network.open.clear()
+    (task,) = network.want("1")
+    await settle()
+    link.doubted = False
+    assert await network.pool.link("1") is link
+    task.cancel()

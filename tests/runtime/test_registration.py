@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bonevalue.discovery import parse_address, register_account
+from bonevalue.discovery import register_account
 from bonevalue.errors import (
     BoneValueError,
     NameTaken,
@@ -16,6 +16,7 @@ from bonevalue.errors import (
     RemoteProtocolError,
     ServerUnreachable,
 )
+from bonevalue.sockets import parse_address
 from bonevalue.wire.blobs import RegisterBlob
 from bonevalue.wire.keys import from_base64url, login_digest
 from bonevalue.wire.signals import Binary, Done, Failure, Hello, Registered

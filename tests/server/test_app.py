@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from bonevalue.errors import BoneValueError, ConfigError, Unavailable
 from bonevalue.wire.keys import AccountKeys, from_base64url
 from bonevalue.wire.signals import encode
+from bonevalue.wire.stun import decode_response, encode_request
 from bonevalue_server.app import DiscoveryServer
 from bonevalue_server.store import Store
 from tests.support.accounts import Person
@@ -54,6 +55,17 @@ async def enter(client: ClientConnection, person: Person) -> list[str]:
     while "peerList" not in types:
         types.append(json.loads(await client.recv())["type"])
     return types
+
+
+async def enter_and_hear(client: ClientConnection, person: Person) -> list[dict[str, Any]]:
+    """Log in; gives the ICE servers that the client is told of."""
+    challenge = from_base64url(json.loads(await client.recv())["data"]["challenge"])
+    await client.send(encode(login_of(person, challenge)))
+    while True:
+        message = json.loads(await client.recv())
+        if message["type"] == "iceServers":
+            servers: list[dict[str, Any]] = message["data"]
+            return servers
 
 
 async def person(tmp_path: Path, name: str = "admin") -> Person:
@@ -131,7 +143,7 @@ async def test_a_taken_port_is_one_clear_error(server: DiscoveryServer, tmp_path
 
 
 async def test_a_port_that_is_taken_at_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = DiscoveryServer(settings_of(tmp_path))
+    server = DiscoveryServer(settings_of(tmp_path, stun=[]))
     rival = socket.socket()
     rival.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     real = Store.open
@@ -271,3 +283,49 @@ async def test_tls(tmp_path: Path, certificate: Path) -> None:
         async with dial(server, ssl=ssl.create_default_context()):
             pass
     await server.stop()
+
+
+# -- STUN ------------------------------------------------------------------------------------------------------------
+
+
+async def test_it_answers_stun_where_it_says_so(server: DiscoveryServer, tmp_path: Path) -> None:
+    async with dial(server) as client:
+        (told,) = await enter_and_hear(client, await person(tmp_path))
+    (endpoint,) = server.stun
+    assert told == {"urls": [f"stun:127.0.0.1:{endpoint.port}"]}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.setblocking(False)
+        asker.connect((endpoint.host, endpoint.port))
+        asker.send(encode_request(bytes(12)))
+        async with asyncio.timeout(5):
+            answer = await asyncio.get_running_loop().sock_recv(asker, 100)
+    assert decode_response(answer, bytes(12)).host == "127.0.0.1"
+    assert server.counters.stun_answered == 1
+    await server.stop()
+    assert server.stun == ()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind((endpoint.host, endpoint.port))
+
+
+async def test_two_endpoints_and_none(tmp_path: Path) -> None:
+    for stun in (["127.0.0.1:0", "127.0.0.2:0"], []):
+        server = DiscoveryServer(
+            settings_of(tmp_path, stun=stun, accounts=[{"username": "admin", "password": PASSWORD}])
+        )
+        await server.start()
+        async with dial(server) as client:
+            told = await enter_and_hear(client, await person(tmp_path))
+        urls = [f"stun:{endpoint}" for endpoint in server.stun]
+        assert told == ([{"urls": urls}] if urls else []) and len(urls) == len(stun)
+        await server.stop()
+
+
+async def test_a_taken_stun_port_is_one_clear_error(tmp_path: Path) -> None:
+    before = other_tasks()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        taken = other.getsockname()[1]
+        server = DiscoveryServer(settings_of(tmp_path, stun=f"127.0.0.1:{taken}"))
+        with pytest.raises(Unavailable, match=rf"discovery\.stun: cannot listen on UDP 127\.0\.0\.1:{taken}: the port"):
+            await server.start()
+    assert not server.is_listening and other_tasks() == before

@@ -24,6 +24,7 @@ from bonevalue.wire.signals import (
     Failure,
     PeerCandidate,
     PeerResponse,
+    RequestIceServers,
     RequestToken,
     StagePins,
     UpdateContact,
@@ -94,6 +95,7 @@ TABLE: dict[str, tuple[Callable[[Scene], Struct], list[str]]] = {
         lambda scene: login_of(scene.alice, scene.client.challenge),
         [*["denied"] * 6, "logged in", "denied"],
     ),
+    "requestIceServers": (lambda scene: RequestIceServers(), [*["iceServers"] * 6, "denied", "key_required"]),
     "requestToken": (
         lambda scene: token_request(scene.alice, "other", "a token of Alice"),
         ["tokenResponse", "alias_taken", "alias_taken", *["tokenResponse"] * 3, "denied", "key_required"],

@@ -177,6 +177,31 @@ def test_proxies_origins_and_stun_servers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "endpoints"),
+    [
+        ([], ["192.0.2.1:8008"]),
+        (["stun: null"], ["192.0.2.1:8008"]),
+        (["stun: []"], []),
+        (["stun: 192.0.2.1:3478"], ["192.0.2.1:3478"]),
+        (["stun: ['192.0.2.1:3478', '[::]:3479']"], ["192.0.2.1:3478", "[::]:3479"]),
+    ],
+)
+def test_where_stun_is_answered(tmp_path: Path, lines: list[str], endpoints: list[str]) -> None:
+    text = "\n  ".join(["discovery:", "listen: 192.0.2.1:8008", "realm: example.org", *lines])
+    assert [str(endpoint) for endpoint in discovery_of(tmp_path, text + "\n").stun] == endpoints
+
+
+def test_turn(tmp_path: Path) -> None:
+    assert discovery_of(tmp_path, "discovery:\n  turn: {}\n").turn.urls == ()
+    (tmp_path / "turn-secret").write_text("north wind\n", encoding="utf-8")
+    text = "discovery:\n  turn: {urls: ['turn:a', 'turns:b:443'], secret_file: turn-secret, lifetime: 10m}\n"
+    turn = discovery_of(tmp_path, text).turn
+    assert turn.secret is not None and turn.secret.get_secret_value() == "north wind"
+    assert (turn.urls, turn.lifetime) == (("turn:a", "turns:b:443"), 600.0)
+    assert "north wind" not in f"{turn!r} {turn.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
     ("line", "report"),
     [
         ("trusted_proxies: [10.0.0.1/8]", "discovery.trusted_proxies[0]: is no address or network"),
@@ -191,9 +216,17 @@ def test_proxies_origins_and_stun_servers(tmp_path: Path) -> None:
         ("realm: a/b", "discovery.realm: is no host name"),
         ("token_lifetime: 8d", "discovery.limits.token_lifetime_max: is shorter than discovery.token_lifetime"),
         ("tls: {cert_file: a}", "discovery.tls.cert_file: names a file that does not exist"),
-        ("stun: 127.0.0.1:3478", "discovery.stun: unknown key"),
+        ("stun: 3478", "discovery.stun: must be a list"),
+        ("stun: example.org", "discovery.stun[0]: is no host:port"),
+        ("stun: ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3']", "discovery.stun: must have at most 2"),
+        ("stun: ['127.0.0.1:3478', '127.0.0.1:3478']", "discovery.stun: names the same endpoint twice"),
+        ("turn: {urls: 'turn:a'}", "discovery.turn.secret: is missing"),
+        ("turn: {secret: s}", "discovery.turn.secret: is of no use without urls"),
+        ("turn: {urls: ['stun:a'], secret: s}", "discovery.turn.urls[0]: is no TURN URL"),
+        ("turn: {urls: ['turn:a:b'], secret: s}", "discovery.turn.urls[0]: is no ICE URL"),
+        ("turn: {urls: ['turn:a'], secret: s, lifetime: 2d}", "discovery.turn.lifetime: "),
+        ("turn: {urls: ['turn:a'], secret: s, lifetime: 0s}", "discovery.turn.lifetime: "),
         ("bus: local", "discovery.bus: unknown key"),
-        ("turn: {}", "discovery.turn: unknown key"),
     ],
 )
 def test_wrong_values(tmp_path: Path, line: str, report: str) -> None:

@@ -138,6 +138,26 @@ def test_where_a_client_is(peer: str, forwarded: str | list[str], address: str) 
     assert PROXIED.client_address(peer, Sent(x_forwarded_for=forwarded)) == address
 
 
+@pytest.mark.parametrize(
+    ("peer", "headers", "host"),
+    [
+        ("192.0.2.1", Sent(host="BV.example.org:8008"), "bv.example.org"),
+        ("192.0.2.1", Sent(host="203.0.113.1"), "203.0.113.1"),
+        ("192.0.2.1", Sent(host="[2001:db8::1]:443"), "[2001:db8::1]"),
+        ("192.0.2.1", Sent(), ""),
+        ("192.0.2.1", Sent(host=["a.example", "b.example"]), ""),
+        ("192.0.2.1", Sent(host="a.example/b"), ""),
+        ("192.0.2.1", Sent(host="stun:evil@example.org"), ""),
+        ("192.0.2.1", Sent(host="a" * 254), ""),
+        ("192.0.2.1", Sent(host="10.0.0.2", x_forwarded_host="bv.example.org"), "10.0.0.2"),  # nobody we trust says so
+        ("10.0.0.1", Sent(host="10.0.0.2", x_forwarded_host="bv.example.org:443"), "bv.example.org"),
+        ("10.0.0.1", Sent(host="bv.example.org"), "bv.example.org"),
+    ],
+)
+def test_what_a_client_dialled(peer: str, headers: Sent, host: str) -> None:
+    assert PROXIED.dialled_host(peer, headers) == host
+
+
 def test_an_origin_is_scheme_host_and_port() -> None:
     assert Origin.parse("https://Example.org") == ("https", "example.org", 443)
     assert Origin.parse("ftp://example.org") is None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,6 +191,11 @@ class EvilHub(Hub):
         self.tell(peer_id, Goodbye("going_away", 0.0))
         peer.session.client.close(SERVICE_RESTART, "going_away")
 
+    def forget(self) -> None:
+        """Let go of what it has kept of all that it heard and said."""
+        for kept in (self.heard, self.said, self.relayed):
+            kept.clear()
+
     def offers(self) -> list[PeerRequest]:
         """The offers that came so far, with the sender's id."""
         return [message for message in self.relayed if isinstance(message, PeerRequest)]
@@ -310,7 +315,7 @@ class Actor:
     @property
     def links(self) -> list[PeerLink]:
         """Its links."""
-        return self.peer._pool.links()
+        return self.peer._links.pool.links()
 
     async def _who(self, request: Any, context: Context) -> str:
         right = (request["from"], request["key"]) == (context.caller.id, context.caller.fingerprint)
@@ -417,7 +422,7 @@ class Stage:
         """A peer that is online."""
         actor = self.actor(username, password, **settings)
         await actor.peer.start()
-        actor.peer._session._backoff._jitter = lambda: 0.0
+        actor.peer._session._retry._backoff._jitter = lambda: 0.0
         return actor
 
     async def befriend(self, one: Actor, other: Actor, *, token: str | None = None) -> str:
@@ -483,15 +488,22 @@ def _account(username: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def open_stage(folder: Path, *usernames: str) -> AsyncIterator[Stage]:
-    """A server with these accounts, on a port of its own; whoever is still on stage at the end is stopped."""
+async def open_stage(folder: Path, *usernames: str, limits: Mapping[str, str] | None = None) -> AsyncIterator[Stage]:
+    """
+    A server with these accounts, on a port of its own; whoever is still on stage at the end is stopped.
+
+    Args:
+        folder: for its database.
+        usernames: of its accounts.
+        limits: those of the server that are not what they usually are.
+    """
     accounts = [_account(username) for username in usernames]
     settings = DiscoverySettings.model_validate(
         {
             "listen": "127.0.0.1:0",
             "database": f"sqlite:///{folder}/server.db",
             "accounts": accounts,
-            "limits": {"requests_per_pair": "1000/s"},
+            "limits": {"requests_per_pair": "1000/s", **(limits or {})},
         }
     )
     server = DiscoveryServer(settings, hub_type=EvilHub)

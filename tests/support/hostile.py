@@ -24,6 +24,7 @@ from unittest import mock
 from aiortc import RTCSctpTransport
 
 from bonevalue.errors import BoneValueError, RateLimited
+from bonevalue.life import LinkLife
 from bonevalue.link import Connection, Link
 from bonevalue.module import Caller
 from bonevalue.peer import Peer
@@ -110,7 +111,9 @@ class RawLink:
     :class:`~bonevalue.peer_link.PeerLink`.
     """
 
-    def __init__(self, link: Link, connection: Connection, remote: Caller, proof: Proof, *, offerer: bool) -> None:
+    def __init__(
+        self, link: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
+    ) -> None:
         assert isinstance(link, RtcLink)
         self.remote = remote
         self.connection = connection
@@ -243,8 +246,8 @@ async def break_in(peer: Peer, victim: str) -> Intruder:
         made.append(RawLink(*args, **options))
         return made[-1]
 
-    with mock.patch.object(peer._dialler, "_make_link", make_link):
-        await peer._dialler.dial(victim, "admin")
+    with mock.patch.object(peer._links._dialler, "_make_link", make_link):
+        await peer._links._dialler.dial(victim, "admin", LinkLife(victim, dialled=True))
     return Intruder(peer, made[-1])
 
 

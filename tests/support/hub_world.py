@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from bonevalue.settings_fields import Endpoint
 from bonevalue.wire.blobs import LoginBlob, RegisterBlob
 from bonevalue.wire.keys import AccountKeys, login_digest
 from bonevalue.wire.signals import (
@@ -80,9 +81,10 @@ class Clock:
 class Client:
     """A client as the hub sees it; it reads everything at once."""
 
-    def __init__(self, world: World, address: str = "192.0.2.1") -> None:
+    def __init__(self, world: World, address: str = "192.0.2.1", dialled: str = REALM) -> None:
         self._world = world
         self._address = address
+        self._dialled = dialled
         self._refs = count(1)
         self.received: list[Any] = []
         """Every message as it came, parsed."""
@@ -100,6 +102,11 @@ class Client:
     def address(self) -> str:
         """The IP address."""
         return self._address
+
+    @property
+    def dialled(self) -> str:
+        """The host that it dialled."""
+        return self._dialled
 
     def send(self, text: str) -> None:
         """A message from the hub."""
@@ -201,9 +208,9 @@ class World:
         """Somebody with an account."""
         return await enrol(self.store, name)
 
-    def client(self, address: str = "192.0.2.1") -> Client:
+    def client(self, address: str = "192.0.2.1", dialled: str = REALM) -> Client:
         """A socket that is not logged in."""
-        return Client(self, address)
+        return Client(self, address, dialled)
 
     async def enter(self, person: Person, **options: Any) -> Client:
         """Somebody logs in on another socket; what they were told so far is not kept."""
@@ -247,7 +254,12 @@ async def lay_database(folder: Path) -> None:
 
 @asynccontextmanager
 async def open_world(
-    tmp_path: Path, *, hub_type: type[Hub] = Hub, clock: Clock | None = None, **options: Any
+    tmp_path: Path,
+    *,
+    hub_type: type[Hub] = Hub,
+    clock: Clock | None = None,
+    stun: Sequence[Endpoint] = (),
+    **options: Any,
 ) -> AsyncIterator[World]:
     """A hub over a database in a folder; twice over the same folder is a restart."""
     settings = settings_of(tmp_path, **options)
@@ -262,7 +274,7 @@ async def open_world(
     )
     directory = Directory(store)
     auth = Auth(directory, realm=REALM, limits=settings.limits, cost=CHEAPEST, clock=clock)
-    hub = hub_type(store, auth, directory, settings=settings, clock=clock, wall_ms=clock.wall_ms)
+    hub = hub_type(store, auth, directory, settings=settings, stun=stun, clock=clock, wall_ms=clock.wall_ms)
     try:
         yield World(store, hub, directory, clock)
     finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bonevalue.host import Host
+from bonevalue.life import LinkLife, State
 from bonevalue.link import LinkEngine
 from bonevalue.link_memory import MemoryEngine, MemoryNetwork
 from bonevalue.module import Caller
@@ -68,6 +69,7 @@ async def meet(
             ends.caller if offerer else ends.callee,
             Caller(name, number, bytes(32), "aaaa-bbbb"),
             FakeProof(a, b) if offerer else FakeProof(b, a),
+            LinkLife(number, name, dialled=offerer, state=State.PROOF),
             offerer=offerer,
             host=host,
             idle_timeout=idle_timeout,

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +158,11 @@ def run_to_end(
     stdout: int = subprocess.PIPE,
     env: Mapping[str, str] | None = None,
     timeout: float = PATIENCE,
+    prefix: Sequence[str] = (),
 ) -> Finished:
-    """Run `bv` or `bv-run` in a folder until it ends by itself; it has no terminal."""
+    """Run `bv` or `bv-run` in a folder until it ends by itself; it has no terminal. A prefix is put before it."""
     done = subprocess.run(
-        [BIN / script, *args],
+        [*prefix, BIN / script, *args],
         cwd=folder,
         input=stdin if stdin is not None else "",
         env=clean_environment(env),
@@ -185,15 +186,26 @@ class Daemon:
 
     Standard output and standard error come in one list of lines; waiting for a line looks at those that are there
     already, from the place where the last wait ended.
+
+    Args:
+        file: of settings; its folder is where the process runs.
+        prefix: put before the command, which must take its place, so that the process is the daemon's own.
     """
 
-    def __init__(self, file: Path, *args: str, script: str = "bv-run", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *args: str,
+        script: str = "bv-run",
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.file = file
         self.lines: list[str] = []
         self._seen = 0
         self._more = threading.Condition()
         self._process = subprocess.Popen(
-            [BIN / script, *([file] if script == "bv-run" else []), *args],
+            [*prefix, BIN / script, *([file] if script == "bv-run" else []), *args],
             cwd=file.parent,
             env=clean_environment(env),
             stdin=subprocess.DEVNULL,

@@ -16,7 +16,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from bonevalue.discovery import Address, parse_address
+from bonevalue.config import Address
+from bonevalue.sockets import parse_address
 from bonevalue.wire.signals import SetPeerId, encode
 from tests.support.sessions import REALM, hello, lists
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonevalue.wire.pacing import FIRST_RETRY, LONGEST_RETRY, MAX_HINT, Backoff, Bucket, Buckets, Pace
+from bonevalue.wire.pacing import FIRST_RETRY, HURRIES, LONGEST_RETRY, MAX_HINT, Backoff, Bucket, Buckets, Pace, Retry
 
 chances = st.floats(0, 1, exclude_max=True)
 
@@ -41,6 +41,31 @@ def test_a_hint_is_honoured_and_bounded(chance: float, hint: float) -> None:
     for _ in range(20):
         backoff.next()
     assert backoff.next(hint) >= bounded
+
+
+def test_a_retry_that_hurries_is_due_at_once_and_begins_anew() -> None:
+    retry = Retry(lambda: 0.5)
+    assert [round(retry.after(100.0), 2) for _ in range(4)] == [1.0, 3.2, 5.12, 8.19]
+    assert retry.at == pytest.approx(108.192)
+    assert retry.hurry(101.0) and retry.at == 101.0
+    assert retry.after(101.0) == 1.0 and retry.at == 102.0
+    assert retry.after(102.0, hurry=True) == 0.0 and retry.at == 102.0
+
+
+def test_hurry_has_a_measure() -> None:
+    retry, (per_second, burst) = Retry(lambda: 0.5), HURRIES
+    assert [retry.after(100.0, hurry=True) for _ in range(burst + 1)] == [0.0] * burst + [1.0]
+    assert not retry.hurry(100.0) and retry.at == 101.0
+    assert retry.hurry(100.0 + 1 / per_second)
+
+
+def test_who_is_asked_for_patience_does_not_hurry() -> None:
+    retry = Retry(lambda: 0.5)
+    assert retry.after(100.0, 60.0, hurry=True) == 61.0
+    assert not retry.hurry(160.9) and retry.at == 161.0
+    assert retry.hurry(161.0)
+    retry.after(161.0)
+    assert retry.hurry(161.1)  # what was asked for is over
 
 
 def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:

@@ -268,7 +268,7 @@ def test_login_by_key() -> None:
     assert blob == LoginBlob(REALM, CHALLENGE, "alice", ALICE.public)
     servers = [IceServer(["stun:192.0.2.1"])]
     assert talk.tell(SetPeerId("100", "t"), IceServers(servers), UserList(["Us", "bob"])) == [
-        IceServersChanged(tuple(servers))
+        IceServersChanged(tuple(servers), (None,))
     ]
     assert talk.session.state is State.SYNCING
     events = talk.tell(Contacts([contact("bob", BOB)]), PeerList([PeerEntry("bob", "7")]))
@@ -415,9 +415,56 @@ def test_what_waits_is_bounded() -> None:
 
 def test_ice_servers_are_reported_when_they_change() -> None:
     talk = _online()
-    servers = [IceServer(["turn:192.0.2.1"], "user", "credential", NOW_MS)]
-    assert talk.tell(IceServers(servers)) == [IceServersChanged(tuple(servers))]
+    servers = [IceServer(["turn:192.0.2.1"], "user", "credential", NOW_MS + 3_600_000)]
+    assert talk.tell(IceServers(servers)) == [IceServersChanged(tuple(servers), (3600.0,))]
     assert talk.tell(IceServers(servers)) == []
+
+
+def test_lifetimes_are_reckoned_by_the_server_s_clock() -> None:
+    talk = _online()  # greeted at NOW_MS
+    talk.wait(600)
+    expiries = (None, NOW_MS + 3_600_500, NOW_MS + 600_000, 0)
+    servers = [IceServer(["turn:192.0.2.1"], "user", "credential", expires) for expires in expiries]
+    assert talk.tell(IceServers(servers)) == [IceServersChanged(tuple(servers), (None, 3000.5, 0.0, 0.0))]
+
+
+def test_the_clock_is_that_of_the_latest_greeting() -> None:
+    talk = _online()
+    talk.wait(600)
+    talk.lose()
+    talk.connect()
+    talk.tell(structs.replace(hello(), time=NOW_MS + 5_000))
+    server = IceServer(["turn:192.0.2.1"], "user", "credential", NOW_MS + 65_000)
+    (event,) = talk.tell(SetPeerId("100", "ticket"), IceServers([server]))
+    assert event == IceServersChanged((server,), (60.0,))
+
+
+def test_a_credential_shows_in_no_repr() -> None:
+    server = IceServer(["turn:192.0.2.1"], "user", "a secret", NOW_MS)
+    assert "turn:192.0.2.1" in repr(server)
+    for shown in (server, IceServers([server]), IceServersChanged((server,), (1.0,))):
+        assert "a secret" not in repr(shown)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        [{"urls": "stun:192.0.2.1"}],
+        [{"urls": ["stun:192.0.2.1"] * 17}],
+        [{"urls": ["s" * 513]}],
+        [{"urls": []}] * 33,
+        [{"urls": [], "username": "u" * 513}],
+        [{"urls": [], "credential": "c" * 4097}],
+        [{"urls": [], "expires": -1}],
+        [{"urls": [], "expires": 2**53 + 1}],
+        [{"urls": [], "expires": 10**400}],
+    ],
+)
+def test_wrong_ice_servers(data: Any) -> None:
+    talk = _online()
+    (event,) = talk.tell(json.dumps({"type": "iceServers", "data": data}))
+    assert isinstance(event, WentOffline) and "broke the protocol" in event.reason
 
 
 # -- farewells ---------------------------------------------------------------------------------------------------------

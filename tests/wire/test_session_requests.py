@@ -9,6 +9,7 @@ from bonevalue.wire.session import MAX_PENDING, SEND_BURST
 from bonevalue.wire.session_events import (
     CandidateReceived,
     Event,
+    IceServersChanged,
     NoticeReceived,
     Refused,
     Replied,
@@ -22,9 +23,12 @@ from bonevalue.wire.signals import (
     ClaimToken,
     Done,
     Failure,
+    IceServer,
+    IceServers,
     PeerCandidate,
     PeerRequest,
     PeerResponse,
+    RequestIceServers,
     RequestToken,
     TokenClaimed,
     TokenResponse,
@@ -53,6 +57,20 @@ def test_a_request_and_its_reply() -> None:
     assert talk.tell(TokenResponse(NOW_MS), ref=ref) == []  # only once
 
 
+def test_ice_servers_that_were_asked_for() -> None:
+    talk = online()
+    ref = talk.session.request(RequestIceServers())
+    (sent,) = talk.sent()
+    assert sent == {"type": "requestIceServers", "data": {}, "ref": ref}
+    server = IceServer(["turn:192.0.2.1"], "user", "credential", NOW_MS + 60_000)
+    reply = IceServers([server])
+    # Whoever waits for the reply finds them in use already.
+    assert talk.tell(reply, ref=ref) == [IceServersChanged((server,), (60.0,)), Replied(ref, reply)]
+    ref = talk.session.request(RequestIceServers())
+    assert talk.tell(IceServers([])) == [IceServersChanged((), ())]  # unasked, and no reply
+    assert talk.tell(IceServers([]), ref=ref) == [Replied(ref, IceServers([]))]
+
+
 def test_a_request_and_its_refusal() -> None:
     talk = online()
     ref = talk.session.request(PeerRequest("7", None, Binary(b"o"), Binary(b"s")))
@@ -63,7 +81,7 @@ def test_a_request_and_its_refusal() -> None:
 
 def test_each_request_takes_its_own_reply_only() -> None:
     for kind, reply in REPLIES.items():
-        for message in (Done(), TokenResponse(NOW_MS), TokenClaimed("bob")):
+        for message in (Done(), TokenResponse(NOW_MS), TokenClaimed("bob"), IceServers([])):
             talk = online()
             talk.session._connection.pending["1"] = reply
             events = talk.tell(message, ref="1")

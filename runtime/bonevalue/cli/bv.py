@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bonevalue.cli import accounts, call, copy, peers, project, trust
+from bonevalue.cli import accounts, call, copy, doctor, peers, project, trust
 from bonevalue.cli.options import DEFAULT_FILE, ConfigFile, JsonLines, Version
 
 __all__ = ["app"]
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (project, call, copy, peers, accounts, trust):
+for group in (project, call, copy, peers, doctor, accounts, trust):
     app.add_typer(group.app)
 
 

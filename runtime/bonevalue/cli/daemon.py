@@ -99,7 +99,7 @@ async def _serve(loaded: Loaded, modules: Sequence[ServedModule], metrics: Endpo
             roles.push_async_callback(server.stop)
             ready[DISCOVERY] = lambda: server.is_listening
             if pages is not None:
-                pages.show_discovery(server)
+                pages.show_discovery(server, server.counters)
             if not await _unless(told, server.start()):
                 return
         settings = loaded.get(PeerSettings)

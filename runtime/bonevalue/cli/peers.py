@@ -15,7 +15,9 @@ from bonevalue.cli.screen import emit, plain, say, table
 from bonevalue.cli.settings import load_peer
 from bonevalue.config import PeerSettings
 from bonevalue.descriptions import MODULES, ModuleDescription, read_descriptions
+from bonevalue.diagnosis.findings import milliseconds
 from bonevalue.errors import RemoteProtocolError
+from bonevalue.link import PathInfo
 from bonevalue.results import Result
 from bonevalue.target import OWN_ACCOUNT
 
@@ -73,10 +75,10 @@ def _show_links(result: Result) -> None:
 def _link_row(link: dict[str, Any]) -> tuple[str, ...]:
     other, path, trip = link["peer"], link["path"], link["roundTrip"]
     return (
-        f"{plain(other['name'])} {other['id']}",
+        f"{plain(other['name'] or 'somebody')} {other['id']}",
         "outgoing" if link["dialled"] else "incoming",
-        plain(link["state"]),
-        f"{path['local']}/{path['remote']}" if path else "no path",
+        f"{plain(link['state'])}{', doubted' if link['doubted'] else ''} for {link['seconds']:.0f} s",
+        plain(PathInfo(**path).words) if path else "no path",
         "-" if trip is None else f"{trip * 1000:.1f} ms",
         f"{link['calls']} calls",
     )
@@ -137,7 +139,13 @@ def _show_form(what: str, schema: dict[str, Any] | None, *, always: bool = False
 
 @app.command(rich_help_panel=CALLS, epilog="Examples: bv ping '*'\n\nbv ping bob --timeout 5s --json")
 def ping(target: TargetName, timeout: Timeout = None, file: ConfigFile = DEFAULT_FILE, json: JsonLines = False) -> None:
-    """Measure the way to each peer of a target: round trip, and the path (host, srflx, prflx, relay) of both ends."""
+    """
+    Measure the way to each peer of a target.
+
+    The round trip; the path, as the kinds of both ends, this one first (host
+    is the machine's own address, srflx and prflx one that a NAT gave it,
+    relay a TURN server); and the address family.
+    """
     run(_ping(load_peer(file), target, timeout=timeout, json=json))
 
 
@@ -149,12 +157,10 @@ async def _ping(settings: PeerSettings, target: str, *, timeout: float | None, j
 
 def _as_ping(response: Any) -> dict[str, Any]:
     path = response.path
-    return {
-        "roundTrip": response.round_trip,
-        "path": None if path is None else {"local": path.local, "remote": path.remote},
-    }
+    return {"roundTrip": response.round_trip, "path": None if path is None else path.as_json()}
 
 
 def _show_ping(result: Result) -> None:
-    path = f"{result.response.path.local} to {result.response.path.remote}" if result.response.path else "unknown path"
-    say(label(result.peer), f"  {result.response.round_trip * 1000:.1f} ms  {path}")
+    path = result.response.path
+    words = "unknown path" if path is None else path.words
+    say(label(result.peer), f"  {milliseconds(result.response.round_trip)}  {words}")

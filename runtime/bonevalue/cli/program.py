@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from io import TextIOWrapper
 from math import ceil
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import typer
 
 from bonevalue.cli.screen import OutputLost, hint, plain
-from bonevalue.errors import BoneValueError, ConfigError, Replaced, SessionEnded
+from bonevalue.errors import BoneValueError, ConfigError, ConnectFailed, Replaced, SessionEnded
 from bonevalue.settings_units import duration_text
 
 __all__ = ["FAILED", "INTERRUPTED", "MISUSED", "Failed", "execute", "fault", "report"]
@@ -117,9 +118,12 @@ def report(name: str, error: BoneValueError, *, about: str = "") -> int:
     return MISUSED if isinstance(error, ConfigError) else FAILED
 
 
-def fault(error: BoneValueError) -> dict[str, str]:
-    """A fault as it stands in JSON."""
-    return {"code": error.code, "message": error.message}
+def fault(error: BoneValueError) -> dict[str, Any]:
+    """A fault as it stands in JSON; one of a connection with what was tried, in parts."""
+    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    if isinstance(error, ConnectFailed) and error.report is not None:
+        told["report"] = asdict(error.report)
+    return told
 
 
 def _prefix(name: str, code: str) -> tuple[str, str]:

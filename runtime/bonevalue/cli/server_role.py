@@ -18,6 +18,8 @@ class DiscoveryServer(Protocol):
     """What the daemon needs of a server."""
 
     port: int
+    #: What it counts: numbers and tallies, as attributes.
+    counters: object
 
     @property
     def is_listening(self) -> bool:

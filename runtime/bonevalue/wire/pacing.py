@@ -11,14 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["FIRST_RETRY", "LONGEST_RETRY", "MAX_HINT", "Backoff", "Bucket", "Buckets", "Pace", "Rate"]
+__all__ = ["FIRST_RETRY", "LONGEST_RETRY", "MAX_HINT", "Backoff", "Bucket", "Buckets", "Pace", "Rate", "Retry"]
 
 #: The first retry comes at a random moment within this many seconds.
 FIRST_RETRY = 2.0
-#: No delay of ours is longer than this, the random part included.
+#: No delay between attempts to reach a server is longer than this, the random part included.
 LONGEST_RETRY = 60.0
 #: Longest wait in seconds that a server may ask for.
 MAX_HINT = 3600.0
+
+#: Retries without waiting: so many a second in the long run, and so many at once. A cable with a loose contact must not
+#: become a flood of logins.
+HURRIES = 0.2, 4
 
 _FACTOR = 1.6
 _SPREAD = 0.5
@@ -30,15 +34,21 @@ Key = TypeVar("Key", bound=Hashable)
 
 class Backoff:
     """
-    Delays between attempts: random within two seconds, then 1.6 times longer each, give or take a half.
+    Delays between attempts: random within the first, then 1.6 times longer each, give or take a half.
 
     Args:
         jitter: gives a random number from 0 up to 1; without it, all the clients of a restarted server would come
             back in the same instant.
+        first: longest first delay in seconds.
+        longest: no delay of ours is longer, the random part included.
     """
 
-    def __init__(self, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, jitter: Callable[[], float], *, first: float = FIRST_RETRY, longest: float = LONGEST_RETRY
+    ) -> None:
         self._jitter = jitter
+        self._first = first
+        self._longest = longest
         self._base: float | None = None
 
     def reset(self) -> None:
@@ -54,14 +64,14 @@ class Backoff:
         """
         chance = self._jitter()
         if self._base is None:
-            self._base = FIRST_RETRY
-            delay = FIRST_RETRY * chance
+            self._base = self._first
+            delay = self._first * chance
         else:
-            self._base = min(self._base * _FACTOR, LONGEST_RETRY / (1 + _SPREAD))
+            self._base = min(self._base * _FACTOR, self._longest / (1 + _SPREAD))
             delay = self._base * (1 - _SPREAD + 2 * _SPREAD * chance)
         if hint is None:
             return delay
-        return max(delay, min(max(hint, 0.0), MAX_HINT) + FIRST_RETRY * chance)
+        return max(delay, min(max(hint, 0.0), MAX_HINT) + self._first * chance)
 
 
 class Rate(Protocol):
@@ -121,6 +131,56 @@ class Bucket:
     def moment(self) -> float:
         """When one may be taken, as of the last look."""
         return self._at + self.wait(self._at)
+
+
+class Retry:
+    """
+    When the next attempt to reach a server is due.
+
+    Args:
+        jitter: as of :class:`Backoff`.
+    """
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self.at = 0.0
+        """When it is due."""
+        self._backoff = Backoff(jitter)
+        self._hurries = Bucket(Pace(*HURRIES))
+        self._not_before = 0.0
+
+    def reset(self) -> None:
+        """The server was there: the next delay is a first one again."""
+        self._backoff.reset()
+
+    def after(self, now: float, hint: float | None = None, *, hurry: bool = False) -> float:
+        """
+        An attempt, or what came of it, is over.
+
+        Args:
+            now: the time.
+            hint: seconds that the server asked for.
+            hurry: whether to :meth:`hurry`, if we may.
+
+        Returns:
+            The seconds until the next.
+        """
+        delay = self._backoff.next(hint)
+        self.at = now + delay
+        self._not_before = now if hint is None else self.at
+        return 0.0 if hurry and self.hurry(now) else delay
+
+    def hurry(self, now: float) -> bool:
+        """
+        What was in the way may be gone: try at once, whether or not it helps, and begin with short delays again.
+
+        Returns:
+            Whether it is so: not if the server asked for patience, or after too much hurry of late.
+        """
+        if now < self._not_before or self._hurries.take(now):
+            return False
+        self._backoff.reset()
+        self.at = now
+        return True
 
 
 class Buckets(Generic[Key]):

@@ -42,7 +42,7 @@ from bonevalue.errors import (
 from bonevalue.wire.blobs import LoginBlob
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.keys import AccountKeys
-from bonevalue.wire.pacing import Backoff, Bucket, Pace
+from bonevalue.wire.pacing import Bucket, Pace, Retry
 from bonevalue.wire.refusals import check_greeting, failure_error, parting_of, plain
 from bonevalue.wire.roster import Roster, Snapshot
 from bonevalue.wire.session_events import (
@@ -114,6 +114,8 @@ class _Connection:
     """What belongs to one connection to the server and is forgotten with it."""
 
     deadline: float = 0.0
+    #: When the greeting came, whose time of day it tells.
+    greeted_at: float = 0.0
     resumed: bool = False
     snapshot: Snapshot = field(default_factory=Snapshot)
     #: What came before the snapshot was complete and makes sense only beside it.
@@ -174,12 +176,11 @@ class Session:
         self._state = State.OFFLINE
         self._connection = _Connection()
         self._roster = Roster(contacts)
-        self._backoff = Backoff(jitter)
+        self._retry = Retry(jitter)
         self._events: list[Event] = []
         self._refs = count(1)
         self._ice_servers: list[IceServer] = []
         self._ticket = ""
-        self._retry_at = 0.0
         self._online_since = 0.0
 
     # -- what is so ------------------------------------------------------------------------------------------------
@@ -308,6 +309,15 @@ class Session:
         else:
             self._lost(parting.error, now, parting.retry_after)
 
+    def abandoned(self, reason: str, now: float, *, hurry: bool = False) -> None:
+        """The socket is of no use any more; `hurry` if that is a matter of our own network: the next comes at once."""
+        if self._state in ACCEPTED:
+            self._lost(ServerUnreachable(reason), now, hurry=hurry)
+
+    def hurry(self, now: float) -> bool:
+        """What kept us from the server may be gone. Whether an attempt that is to come, or under way, begins now."""
+        return self._state in (State.WAITING, State.CONNECTING) and self._retry.hurry(now)
+
     def receive(self, text: str | bytes, now: float, now_ms: int) -> None:
         """
         A message came.
@@ -352,7 +362,7 @@ class Session:
     def timer(self) -> float | None:
         """When to call :meth:`handle_timer`, or None."""
         if self._state is State.WAITING:
-            return self._retry_at
+            return self._retry.at
         if self._state is State.ONLINE:
             return self._roster.timer()
         return self._connection.deadline if self._state in ACCEPTED else None
@@ -360,7 +370,7 @@ class Session:
     def handle_timer(self, now: float) -> None:
         """It may be time for something."""
         if self._state is State.WAITING:
-            if now >= self._retry_at:
+            if now >= self._retry.at:
                 self._step(Fact.RETRY_DUE)
         elif self._state is State.ONLINE:
             self._roster.handle_timer(now)
@@ -379,14 +389,13 @@ class Session:
         logger.debug("session of %s: %s -> %s (%s)", self.username, self._state.name, new.name, fact.value)
         self._state = new
 
-    def _lost(self, error: BoneValueError, now: float, hint: float | None = None) -> None:
+    def _lost(self, error: BoneValueError, now: float, hint: float | None = None, *, hurry: bool = False) -> None:
         """The attempt or the connection is over, and there will be another."""
         was_online = self._state is State.ONLINE
         if was_online and now - self._online_since >= LASTING:
-            self._backoff.reset()
+            self._retry.reset()
         self._step(Fact.LOST)
-        delay = self._backoff.next(hint)
-        self._retry_at = now + delay
+        delay = self._retry.after(now, hint, hurry=hurry)
         self._roster.freeze()
         self._events.append(WentOffline(error.message, delay) if was_online else AttemptFailed(error, delay))
         self._refuse_pending()
@@ -444,7 +453,7 @@ class Session:
 
     def _on_hello(self, signal: Signal, now: float, now_ms: int) -> None:
         hello: Hello = signal.data
-        self.greeting = hello
+        self.greeting, self._connection.greeted_at = hello, now
         try:
             check_greeting(hello, self.realm)
         except BoneValueError as error:
@@ -478,7 +487,16 @@ class Session:
         servers: list[IceServer] = signal.data.servers
         if servers != self._ice_servers:
             self._ice_servers = servers
-            self._events.append(IceServersChanged(tuple(servers)))
+            lifetimes = tuple(self._lifetime(server, now) for server in servers)
+            self._events.append(IceServersChanged(tuple(servers), lifetimes))
+        self._on_reply(signal, now, now_ms)
+
+    def _lifetime(self, server: IceServer, now: float) -> float | None:
+        """For how many seconds a credential holds: by the clock that it was made by, not by ours, which may be off."""
+        if server.expires is None or self.greeting is None:
+            return None
+        server_time = self.greeting.time / 1000 + now - self._connection.greeted_at
+        return max(0.0, server.expires / 1000 - server_time)
 
     # -- messages: the lists ---------------------------------------------------------------------------------------
 

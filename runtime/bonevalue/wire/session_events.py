@@ -69,9 +69,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class IceServersChanged:
-    """The ICE servers to use from now on: until the first, none. Those of a login come before :class:`WentOnline`."""
+    """
+    The ICE servers to use from now on: until the first, none. Those of a login come before :class:`WentOnline`, those
+    that were asked for before the :class:`Replied`.
+    """
 
     servers: tuple[IceServer, ...]
+    lifetimes: tuple[float | None, ...]
+    """For each server the seconds from now for which its credential holds, by the server's clock; None for ever."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from bonevalue.wire.signals import (
     PeerRequest,
     PeerResponse,
     RemoveUser,
+    RequestIceServers,
     RequestToken,
     SetPeerId,
     StagePins,
@@ -119,6 +120,7 @@ ACCEPTED: Mapping[State, frozenset[type[Struct]]] = MappingProxyType(
 #: What the server replies to each of our requests, if it does not refuse.
 REPLIES: Mapping[type[Struct], type[Struct]] = MappingProxyType(
     {
+        RequestIceServers: IceServers,
         RequestToken: TokenResponse,
         ClaimToken: TokenClaimed,
         UpdateContact: Done,

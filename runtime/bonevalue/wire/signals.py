@@ -42,6 +42,7 @@ __all__ = [
     "Register",
     "Registered",
     "RemoveUser",
+    "RequestIceServers",
     "RequestToken",
     "Resume",
     "SetPeerId",
@@ -77,6 +78,8 @@ class Binary(bytes):
 Name = Annotated[str, Meta(max_length=64)]
 PeerId = Annotated[str, Meta(min_length=1, max_length=15, pattern=r"^[0-9]+\Z")]
 Ref = Annotated[str, Meta(max_length=64)]
+#: Ms since 1970; as far as JSON numbers are exact everywhere.
+Moment = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Base(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -114,7 +117,7 @@ class Hello(_Base, frozen=True):
     version: int
     realm: str
     challenge: Binary
-    time: int
+    time: Moment
     registration: Literal["open", "closed"]
     token_lifetime: Annotated[int, Meta(ge=0, le=31_536_000)]
 
@@ -133,18 +136,21 @@ class SetPeerId(_Base, frozen=True):
 
 
 class IceServer(_Base, frozen=True):
-    """An entry of RTCIceServer; ``expires`` in ms since 1970, None for never."""
+    """An entry of RTCIceServer; ``expires`` in ms since 1970 by the server's clock, None for never."""
 
-    urls: list[str]
-    username: str | None = None
-    credential: str | None = None
-    expires: int | None = None
+    urls: Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
+    username: Annotated[str, Meta(max_length=512)] | None = None
+    credential: Annotated[str, Meta(max_length=4096)] | None = None
+    expires: Moment | None = None
+
+    def __repr__(self) -> str:
+        return f"IceServer({self.urls!r}, expires={self.expires!r})"  # a credential is for nobody's log
 
 
 class IceServers(_Base, frozen=True):
-    """All servers to use from now on."""
+    """All servers to use from now on: told unasked, and the reply to ``requestIceServers``."""
 
-    servers: list[IceServer]
+    servers: Annotated[list[IceServer], Meta(max_length=32)]
 
 
 class UserList(_Base, frozen=True):
@@ -256,6 +262,10 @@ class Login(_Base, frozen=True):
     visible: bool = True
     features: Annotated[list[Annotated[str, Meta(max_length=32)]], Meta(max_length=16)] = []
     agent: Annotated[str, Meta(max_length=128)] = ""
+
+
+class RequestIceServers(_Base, frozen=True):
+    """Ask for the ICE servers anew, with credentials made now."""
 
 
 class RequestToken(_Base, frozen=True):
@@ -372,6 +382,7 @@ SIGNALS: dict[str, Row] = {
     "done": Row(Done, "server"),
     "register": Row(Register, "client"),
     "login": Row(Login, "client"),
+    "requestIceServers": Row(RequestIceServers, "client"),
     "requestToken": Row(RequestToken, "client"),
     "claimToken": Row(ClaimToken, "client"),
     "updateContact": Row(UpdateContact, "client"),

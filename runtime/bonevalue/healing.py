@@ -1,0 +1,147 @@
+"""
+Links that heal: those that were lost are made anew, those that may be broken are replaced before they break.
+
+WebRTC here cannot move a connection to another path, so a new one is made beside it. Whoever wants a link (holds it, or
+has calls on it) brings it back. If both sides do, who dialled before goes first; and should both dial at once, the
+pool settles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from bonevalue.errors import BoneValueError, IdentityMismatch, LinkLost, NotTrusted
+from bonevalue.network import NetworkChange
+from bonevalue.peer_link import PeerLink
+from bonevalue.pool import GLARE_WINDOW, Pool
+from bonevalue.wire.pacing import Backoff
+
+__all__ = ["Healing"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a link has to answer when the network has changed.
+PROBE = 3.0
+#: Seconds for which the side that was dialled waits for the other one to dial again.
+YIELD = 1.5
+#: Longest first delay between two attempts to bring a link back, and longest of all, in seconds.
+FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0
+
+
+class Healing:
+    """
+    Brings the links of one peer back.
+
+    Args:
+        pool: its links.
+        spawn: runs something beside, for as long as the peer lives.
+    """
+
+    def __init__(self, pool: Pool, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._pool = pool
+        self._spawn = spawn
+        #: The peers whose links are being brought back.
+        self._healing: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def lost(self, link: PeerLink) -> None:
+        """A link has ended; if it was lost while this side wanted it, it comes back."""
+        if link.proved and link.ended == "lost" and time.monotonic() < link.missed_until:
+            head_start = 0.0 if link.offerer else YIELD * (1 + random.random())
+            self._bring_back(link.remote.id, link.missed_until, head_start)
+
+    def replaced(self, link: PeerLink) -> None:
+        """
+        Another link has taken the place of one that drains.
+
+        The other side may have made it because it has moved: then the calls on the old one should not wait for it to
+        be silent long enough.
+        """
+        self._spawn(self._end_if_silent(link))
+
+    def retry_now(self) -> None:
+        """The server is reached again, or the network has changed: what failed before may succeed now."""
+        self._pool.retry_now()
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def network_changed(self, change: NetworkChange) -> None:
+        """Replace the links whose path is gone, and look after the others."""
+        self.retry_now()
+        for link in self._pool.links():
+            if link.usable and link.is_wanted and not link.doubted:
+                self._spawn(self._examine(link, change))
+
+    async def _examine(self, link: PeerLink, change: NetworkChange) -> None:
+        path = link.connection.path()
+        gone = path is not None and path.local_address in change.removed
+        if not gone and await _answers(link):
+            return
+        if link.gone.done():
+            return
+        logger.info(
+            "link to %s/%s: %s; making another", link.remote.name, link.remote.id,
+            f"its address {path.local_address} is gone" if gone and path else "no answer since the network changed",
+        )  # fmt: skip
+        link.doubted = True
+        # Until then, another link would look as if both sides had dialled at once, and might be the one that goes.
+        await asyncio.sleep(link.opened_at + GLARE_WINDOW - time.monotonic())
+        if link.doubted and not link.gone.done():
+            await self._redial(link.remote.id, max(link.wanted_until, time.monotonic() + LONGEST_RETRY))
+            if gone:
+                # It would hold its calls for as long as it takes to hear nothing; they may be tried again now.
+                link.close(LinkLost("the address of this machine that the link used is gone"))
+
+    async def _end_if_silent(self, link: PeerLink) -> None:
+        if not await _answers(link):
+            link.close(LinkLost("another link took its place, and nothing is heard on it any more"))
+
+    def _bring_back(self, peer_id: str, until: float, head_start: float) -> None:
+        if peer_id in self._healing:
+            return
+        self._healing.add(peer_id)
+
+        async def bring_back() -> None:
+            try:
+                await asyncio.sleep(head_start)
+                await self._redial(peer_id, until)
+            finally:
+                self._healing.discard(peer_id)
+
+        self._spawn(bring_back())
+
+    async def _redial(self, peer_id: str, until: float) -> None:
+        """Try until there is a link, or the time is over for which one is wanted."""
+        backoff = Backoff(random.random, first=FIRST_RETRY, longest=LONGEST_RETRY)
+        while time.monotonic() < until:
+            changed = self._changed
+            try:
+                await self._pool.link(peer_id)
+                return
+            except (NotTrusted, IdentityMismatch) as error:
+                logger.debug("the link to %s is not brought back: %s", peer_id, error.message)
+                return
+            except BoneValueError as error:
+                logger.debug("the link to %s is not back yet: %s", peer_id, error.message)
+                wait = backoff.next(error.retry_after)
+            try:
+                async with asyncio.timeout(wait):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+            else:
+                backoff.reset()
+
+
+async def _answers(link: PeerLink) -> bool:
+    """Whether the other side can still be heard."""
+    try:
+        await link.ping(PROBE)
+    except BoneValueError:  # no answer, or the link has ended
+        return False
+    return True

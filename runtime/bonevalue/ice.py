@@ -1,0 +1,286 @@
+"""
+The STUN and TURN servers of one peer: those of its settings, and those that the discovery server hands out.
+
+- Only credentials that still hold are used, by our own monotonic clock. Stale ones are asked for anew first.
+- A server that does not answer would cost each connection its time. It is left out until it answers again, which is
+  tried beside, less and less often. All servers are tried so as soon as they are known. Whatever fails at once (a
+  refusal, a port where nobody listens) costs nothing, and is not left out.
+- When the network has changed, all that was learned about it is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bonevalue.config import IceSettings
+from bonevalue.errors import BoneValueError, ServerOutcome
+from bonevalue.ice_servers import NO_ANSWER, probe
+from bonevalue.ice_url import IceUrl, parse_ice_url
+from bonevalue.link import IceConfig
+from bonevalue.names import Names
+from bonevalue.wire.signals import IceServer
+
+__all__ = ["Ice"]
+
+#: Seconds that a connection waits for new credentials.
+REFRESH_TIME = 2.0
+#: Seconds between requests for them; the server answers 6 a minute.
+REFRESH_APART = 10.0
+#: A credential is not used in its last seconds, nor in the last tenth of its time.
+LAST_SECONDS, LAST_PART = 5.0, 0.1
+#: Seconds after which a server that did not answer is tried again: the first time, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+#: Servers that are looked after.
+MAX_WATCHED = 24
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _HandedOut:
+    """A server of the discovery server's, and when its credential is not to be used any more; None for never."""
+
+    server: IceServer
+    until: float | None
+
+
+class _Silent:
+    """A server that does not answer."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.pause = FIRST_PAUSE
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Ice:
+    """
+    What connections are made with.
+
+    Args:
+        settings: our own servers, and whether only relays may be used.
+        refresh: asks the discovery server for its servers; :meth:`handed_out` is called before it comes back. May
+            raise any error of ours.
+        ca_file: authorities for the certificates of ``turns:`` servers, beside those of the system.
+        clock: monotonic seconds.
+        probe: whether a server answers.
+    """
+
+    def __init__(
+        self,
+        settings: IceSettings,
+        *,
+        refresh: Callable[[], Awaitable[object]],
+        ca_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        probe: Callable[[IceUrl, IceConfig], Awaitable[ServerOutcome]] = probe,
+    ) -> None:
+        self._relay_only = settings.policy == "relay"
+        self._own = tuple(
+            IceServer(
+                list(entry.urls),
+                entry.username,
+                entry.credential.get_secret_value() if entry.credential is not None else None,
+            )
+            for entry in settings.servers
+        )
+        self._refresh = refresh
+        self._ca_file = ca_file
+        self._clock = clock
+        self._probe = probe
+        self._names = Names(clock=clock)
+        self._tls: ssl.SSLContext | None = None
+        self._handed_out: tuple[_HandedOut, ...] = ()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._refreshed = -REFRESH_APART
+        self._watched: set[str] = set()
+        self._silent: dict[str, _Silent] = {}
+        self._probing: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def servers(self) -> tuple[IceServer, ...]:
+        """Our own servers, then those handed out whose credentials hold."""
+        return self._own + tuple(each.server for each in self._handed_out if self._holds(each))
+
+    def handed_out(self, servers: Iterable[IceServer], lifetimes: Iterable[float | None]) -> None:
+        """
+        The discovery server has told its servers. Must be called in a running event loop.
+
+        Args:
+            servers: all of them, in the order in which they are to be tried.
+            lifetimes: for each the seconds for which its credential holds, None for ever.
+        """
+        now = self._clock()
+        self._handed_out = tuple(
+            _HandedOut(server, None if left is None else now + left - min(LAST_SECONDS, left * LAST_PART))
+            for server, left in zip(servers, lifetimes, strict=True)
+        )
+        known = {url for server in self.servers for url in server.urls}
+        for url in self._watched - known:
+            self._forget(url)
+        self._watch()
+
+    async def config(self) -> IceConfig:
+        """What to make the next connection with; waits up to :data:`REFRESH_TIME` if credentials are stale."""
+        if not all(map(self._holds, self._handed_out)):
+            await self._renew_all()
+        self._watch()
+        servers = []
+        left_out: dict[str, ServerOutcome] = {}
+        for server in self.servers:
+            urls = [url for url in server.urls if url not in self._silent or self._relay_only]
+            if urls:
+                servers.append(IceServer(urls, server.username, server.credential, server.expires))
+            left_out.update((url, self._why_left_out(url)) for url in server.urls if url not in urls)
+        return self._config(tuple(servers), tuple(left_out.values()))
+
+    def network_changed(self) -> None:
+        """Who answers may be another matter now. Must be called in a running event loop."""
+        self._names.forget()
+        for url in list(self._watched):
+            self._forget(url)
+        self._watch()
+
+    async def close(self) -> None:
+        """End what goes on beside."""
+        for url in list(self._watched):
+            self._forget(url)
+        tasks = [task for task in (*self._probing.values(), self._refreshing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _config(self, servers: tuple[IceServer, ...] = (), left_out: tuple[ServerOutcome, ...] = ()) -> IceConfig:
+        return IceConfig(
+            servers,
+            self._relay_only,
+            left_out,
+            addresses=self._names.addresses,
+            tls=self._trusted(),
+            on_outcome=self._told,
+            renew=self._renewed,
+        )
+
+    def _trusted(self) -> ssl.SSLContext | None:
+        if self._tls is None and any(url.startswith("turns:") for server in self.servers for url in server.urls):
+            self._tls = ssl.create_default_context()
+            if self._ca_file is not None:
+                self._tls.load_verify_locations(self._ca_file)
+        return self._tls
+
+    # -- credentials ---------------------------------------------------------------------------------------------------
+
+    def _holds(self, each: _HandedOut) -> bool:
+        return each.until is None or self._clock() < each.until
+
+    async def _renewed(self, refused: IceServer) -> IceServer | None:
+        """The same server with another credential than the one that was refused."""
+        login = (refused.username, refused.credential)
+        if any((own.username, own.credential) == login for own in self._own):
+            return None
+        if (newer := self._other_login(refused)) is None:
+            await self._renew_all()
+            newer = self._other_login(refused)
+        return newer
+
+    def _other_login(self, refused: IceServer) -> IceServer | None:
+        for each in self._handed_out:
+            login = (each.server.username, each.server.credential)
+            if not set(refused.urls).isdisjoint(each.server.urls) and login != (refused.username, refused.credential):
+                return each.server
+        return None
+
+    async def _renew_all(self) -> None:
+        """Have the discovery server hand out its servers anew; if it does not, nothing changes."""
+        if self._refreshing is None:
+            if self._clock() - self._refreshed < REFRESH_APART:
+                return
+            self._refreshed = self._clock()
+            self._refreshing = asyncio.get_running_loop().create_task(self._ask_for_servers())
+        await asyncio.shield(self._refreshing)
+
+    async def _ask_for_servers(self) -> None:
+        try:
+            async with asyncio.timeout(REFRESH_TIME):
+                await self._refresh()
+        except TimeoutError:
+            logger.info("no new credentials for TURN servers within %g s", REFRESH_TIME)
+        except BoneValueError as error:
+            logger.info("no new credentials for TURN servers: %s: %s", error.code, error.message)
+        finally:
+            self._refreshing = None
+
+    # -- who answers ---------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Try all servers that have not been tried yet."""
+        for server in self.servers:
+            for url in server.urls:
+                if url not in self._watched and len(self._watched) < MAX_WATCHED:
+                    self._watched.add(url)
+                    self._try(url)
+
+    def _forget(self, url: str) -> None:
+        self._watched.discard(url)
+        self._stop_leaving_out(url)
+        if (task := self._probing.get(url)) is not None:
+            task.cancel()
+
+    def _try(self, text: str) -> None:
+        """Find out, beside, whether a server answers."""
+        try:
+            url = parse_ice_url(text)
+        except ValueError:
+            return  # each connection says so
+        if self._relay_only and url.is_stun:
+            return
+        if (earlier := self._probing.get(text)) is not None:
+            earlier.cancel()
+        task = self._probing[text] = asyncio.get_running_loop().create_task(self._ask(url))
+        task.add_done_callback(lambda _: self._asked(text, task))
+
+    async def _ask(self, url: IceUrl) -> None:
+        outcome = await self._probe(url, self._config())
+        if (silent := self._silent.get(url.text)) is not None and outcome.outcome == NO_ANSWER:
+            silent.pause = min(silent.pause * 2, LONGEST_PAUSE)
+            self._try_later(url.text, silent)
+        else:
+            self._told(outcome)
+
+    def _asked(self, text: str, task: asyncio.Task[None]) -> None:
+        if self._probing.get(text) is task:
+            del self._probing[text]
+
+    def _told(self, outcome: ServerOutcome) -> None:
+        """It is known how it went with a server."""
+        url = outcome.url
+        if url not in self._watched:
+            return  # of a list, or a network, of before
+        silent = self._silent.get(url)
+        if outcome.outcome != NO_ANSWER:
+            if silent is not None:
+                logger.info("ICE server %s answers again", url)
+                self._stop_leaving_out(url)
+        elif silent is None:
+            logger.warning("ICE server %s does not answer: left out until it does", url)
+            silent = self._silent[url] = _Silent(self._clock())
+            self._try_later(url, silent)
+
+    def _try_later(self, url: str, silent: _Silent) -> None:
+        silent.timer = asyncio.get_running_loop().call_later(silent.pause, self._try, url)
+
+    def _stop_leaving_out(self, url: str) -> None:
+        silent = self._silent.pop(url, None)
+        if silent is not None and silent.timer is not None:
+            silent.timer.cancel()
+
+    def _why_left_out(self, url: str) -> ServerOutcome:
+        seconds = self._clock() - self._silent[url].since
+        return ServerOutcome(url, f"left out: no answer for {seconds:.0f} s")

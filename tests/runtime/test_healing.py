@@ -1,0 +1,230 @@
+"""Healing: which links are brought back, by whom, for how long, and what a change of the network leads to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, cast
+
+import pytest
+
+from bonevalue.errors import BoneValueError, ConnectFailed, Deadline, LinkLost, NotTrusted
+from bonevalue.healing import Healing
+from bonevalue.link import PathInfo
+from bonevalue.module import Caller
+from bonevalue.network import NetworkChange
+from bonevalue.pool import Pool
+from tests.support.waiting import UNIT, until
+
+HOME = "192.0.2.5"
+GONE = NetworkChange(removed=frozenset({HOME}))
+NEW = NetworkChange(added=frozenset({"198.51.100.7"}))
+
+
+class FakeLink:
+    """A link as healing sees it."""
+
+    def __init__(self, *, offerer: bool = True, age: float = 60.0, answers: bool = True) -> None:
+        self.remote = Caller("bob", "7", bytes(32), "")
+        self.offerer = offerer
+        self.proved = self.usable = self.is_wanted = True
+        self.doubted = False
+        self.ended = ""
+        self.missed_until = self.wanted_until = time.monotonic() + 60
+        self.opened_at = time.monotonic() - age
+        self.gone: asyncio.Future[BoneValueError] = asyncio.get_running_loop().create_future()
+        self.connection = self
+        self.answers = answers
+        self.pinged = 0
+
+    def path(self) -> PathInfo:
+        return PathInfo("host", "host", local_address=HOME)
+
+    async def ping(self, timeout: float) -> float:
+        self.pinged += 1
+        if not self.answers:
+            raise Deadline("no answer")
+        return 0.1
+
+    def close(self, error: BoneValueError) -> None:
+        self.gone.set_result(error)
+
+
+class World:
+    """A pool whose links come about when the test says so."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.errors: list[BoneValueError] = []
+        self.dialled: list[float] = []
+        self.made = 0
+        self.retried = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.held: list[FakeLink] = []
+        self.healing = Healing(cast(Pool, self), self.spawn)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def links(self) -> list[FakeLink]:
+        return self.held
+
+    def retry_now(self, peer_id: str | None = None) -> None:
+        self.retried += 1
+
+    async def link(self, peer_id: str) -> None:
+        assert peer_id == "7"
+        self.dialled.append(time.monotonic())
+        await self.open.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        self.made += 1
+
+    def lose(self, link: FakeLink) -> None:
+        link.ended = "lost"
+        self.healing.lost(cast(Any, link))
+
+    def change(self, change: NetworkChange) -> None:
+        self.healing.network_changed(change)
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    for name, seconds in (("PROBE", UNIT), ("YIELD", 2 * UNIT), ("FIRST_RETRY", UNIT), ("GLARE_WINDOW", 4 * UNIT)):
+        monkeypatch.setattr(f"bonevalue.healing.{name}", seconds)
+    world = World()
+    yield world
+    for task in list(world.tasks):
+        task.cancel()
+    await asyncio.gather(*world.tasks, return_exceptions=True)
+
+
+async def test_a_link_that_is_lost_while_it_is_wanted_comes_back(world: World) -> None:
+    world.lose(FakeLink())
+    await until(lambda: world.made == 1 and not world.tasks)
+
+
+@pytest.mark.parametrize("end", ["closed", "closed_by_peer", "drained", "protocol_error", "not_trusted"])
+async def test_one_that_ended_otherwise_does_not(world: World, end: str) -> None:
+    link = FakeLink()
+    link.ended = end
+    world.healing.lost(cast(Any, link))
+    assert not world.tasks
+
+
+async def test_one_that_nobody_here_wants_does_not(world: World) -> None:
+    link = FakeLink()
+    link.missed_until = 0.0
+    world.lose(link)
+    unproved = FakeLink()
+    unproved.proved = False
+    world.lose(unproved)
+    assert not world.tasks
+
+
+async def test_the_side_that_was_dialled_lets_the_other_go_first(world: World) -> None:
+    begun = time.monotonic()
+    world.lose(FakeLink(offerer=False))
+    await until(lambda: world.made == 1)
+    assert world.dialled[0] - begun >= 2 * UNIT
+
+
+async def test_it_is_tried_until_it_succeeds(world: World) -> None:
+    world.errors = [ConnectFailed("no way"), LinkLost("gone again"), Deadline("late")]
+    world.lose(FakeLink())
+    await until(lambda: world.made == 1)
+    assert len(world.dialled) == 4
+
+
+async def test_it_is_tried_for_as_long_as_the_link_would_have_been_kept(world: World) -> None:
+    world.errors = [ConnectFailed("no way") for _ in range(1000)]
+    link = FakeLink()
+    link.missed_until = time.monotonic() + 4 * UNIT
+    world.lose(link)
+    await until(lambda: not world.tasks)
+    assert world.dialled and not world.made
+
+
+async def test_a_peer_that_is_not_trusted_any_more_is_left_alone(world: World) -> None:
+    world.errors = [NotTrusted("over")]
+    world.lose(FakeLink())
+    await until(lambda: not world.tasks)
+    assert len(world.dialled) == 1 and not world.made
+
+
+async def test_one_peer_is_brought_back_once_at_a_time(world: World) -> None:
+    world.open.clear()
+    for _ in range(3):
+        world.lose(FakeLink())
+    await until(lambda: world.dialled)
+    world.open.set()
+    await until(lambda: not world.tasks)
+    assert len(world.dialled) == world.made == 1
+
+
+async def test_when_something_has_changed_it_is_tried_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.healing.FIRST_RETRY", 60.0)
+    monkeypatch.setattr("bonevalue.healing.random.random", lambda: 1.0)
+    world.errors = [ConnectFailed("no way")]
+    world.lose(FakeLink())
+    await until(lambda: len(world.dialled) == 1)
+    await asyncio.sleep(UNIT)
+    assert len(world.dialled) == 1
+    world.healing.retry_now()
+    await until(lambda: world.made == 1)
+    assert world.retried == 1
+
+
+async def test_a_link_whose_address_is_gone_is_replaced_and_only_then_closed(world: World) -> None:
+    link = FakeLink()
+    world.held = [link]
+    world.open.clear()
+    world.change(GONE)
+    await until(lambda: world.dialled)
+    assert link.doubted and not link.gone.done() and not link.pinged
+    world.open.set()
+    await until(lambda: link.gone.done())
+    assert isinstance(link.gone.result(), LinkLost) and world.made == 1
+
+
+async def test_another_address_leaves_a_link_that_answers_alone(world: World) -> None:
+    link = FakeLink()
+    world.held = [link]
+    world.change(NEW)
+    await until(lambda: not world.tasks)
+    assert link.pinged == 1 and not world.dialled and not link.doubted
+
+
+async def test_a_link_that_does_not_answer_after_the_network_changed_is_replaced(world: World) -> None:
+    link = FakeLink(answers=False)
+    world.held = [link]
+    world.change(NEW)
+    await until(lambda: world.made == 1)
+    assert link.doubted and not link.gone.done()  # the calls on it may yet be answered
+
+
+async def test_a_young_link_is_replaced_when_it_cannot_be_taken_for_dialling_at_once(world: World) -> None:
+    world.held = [link := FakeLink(age=0.0)]
+    world.change(GONE)
+    await until(lambda: world.made == 1)
+    assert world.dialled[0] - link.opened_at >= 4 * UNIT
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_link_that_was_replaced_goes_on_only_if_it_answers(world: World, answers: bool) -> None:
+    link = FakeLink(answers=answers)
+    world.healing.replaced(cast(Any, link))
+    await until(lambda: not world.tasks)
+    assert link.gone.done() is not answers and not world.dialled
+
+
+async def test_links_that_nobody_wants_or_that_are_going_are_not_replaced(world: World) -> None:
+    unwanted, draining, doubted = FakeLink(), FakeLink(), FakeLink()
+    unwanted.is_wanted, draining.usable, doubted.doubted = False, False, True
+    world.held = [unwanted, draining, doubted]
+    world.change(GONE)
+    assert not world.tasks and world.retried == 1
