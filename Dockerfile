@@ -28,6 +28,6 @@ COPY modules modules
 COPY bonevalue.yaml ./
 
 USER 10001:10001
-EXPOSE 8008
+EXPOSE 8008/tcp 8008/udp
 ENTRYPOINT ["bv-run"]
 CMD ["bonevalue.yaml"]

@@ -2,7 +2,7 @@
 How peers get on without their discovery server for an hour: R30 of the targets.
 
 Links that are there are called over all the time, and a new one is asked for every few seconds; see
-:mod:`tests.support.absence`. Prints one JSON object a line, and fails if something did not go on, or did not come back::
+:mod:`tests.support.absence`. Prints one JSON object a line, and fails if anything did not go on or come back::
 
     python -m benchmarks.absence [--minutes 60]
 """
@@ -30,7 +30,9 @@ def show(**line: Any) -> None:
 def met(absence: Absence) -> bool:
     """Whether all that was there went on, and everybody came back in time."""
     codes = {error.code for error, _ in absence.refusals}
-    return not absence.failures and not absence.new_links and codes == {"unavailable"} and absence.back_after < BACK_WITHIN
+    return (
+        not absence.failures and not absence.new_links and codes == {"unavailable"} and absence.back_after < BACK_WITHIN
+    )
 
 
 async def measure(seconds: float) -> bool:

@@ -52,8 +52,9 @@ def _no_candidates(tried: Tried) -> str:
     if not tried.relay_only:
         return "Connect this machine to a network: it has no address."
     if (failed := _first_failed(tried, "turn")) is not None:
-        return f"Only a relay may be used (ice.policy): {_remedy(failed)}."
-    return f"Only a relay may be used (ice.policy) and there is no TURN server: {_TURN_WANTED}."
+        remedy = _remedy(failed)
+        return f"{remedy[0].upper()}{remedy[1:]}."
+    return f"Let this peer know a TURN server, or set ice.policy to all: {_TURN_WANTED}."
 
 
 def _no_path(tried: Tried) -> str:
@@ -105,6 +106,6 @@ _REMEDIES: tuple[tuple[str, Callable[[ServerOutcome], str]], ...] = (
     ("refused", lambda server: f"look into the log of {server.url}"),
     ("name not known", lambda server: f"check the name in {server.url}, and the DNS of this machine"),
     ("its certificate", lambda server: f"get {server.url} a certificate for that name from an authority known here"),
-    ("left out: it", lambda server: f"correct {server.url}, which {server.outcome.removeprefix('left out: it ')}"),
+    ("left out: it ", lambda server: f"correct {server.url}, which {server.outcome.removeprefix('left out: it ')}"),
     ("", _open_port),
 )

@@ -37,7 +37,7 @@ from bonevalue.settings_fields import (
     sound_items,
     wrong,
 )
-from bonevalue.wire.keys import alias_of, fingerprint_of, realm_of, username_of
+from bonevalue.wire.keys import AccountKeys, alias_of, fingerprint_of, realm_of, username_of
 
 __all__ = [
     "Address",
@@ -255,7 +255,7 @@ class IceSettings(Section):
     """How ways to other peers are found."""
 
     servers: tuple[IceServerEntry, ...] = Field(
-        default=(), max_length=16, description="Added to those that the discovery server hands out."
+        default=(), max_length=16, description="Used beside those that the discovery server hands out, and before them."
     )
     policy: Literal["all", "relay"] = Field(
         default="all", description="`relay` uses TURN only, so that no peer learns this machine's address."
@@ -346,6 +346,12 @@ class PeerSettings(RoleSettings):
     ice: IceSettings = Field(default_factory=IceSettings, description="How ways to other peers are found.")
     rpc: RpcSettings = Field(default_factory=RpcSettings, description="Calls.")
     trust: TrustSettings = Field(default_factory=TrustSettings, description="Whom never to talk to.")
+
+    def derive_keys(self) -> AccountKeys:
+        """The account's keys, by its password and realm. On purpose this takes a while, two tenths of a second."""
+        realm = self.server.realm or realm_of(Address.parse(self.server.address).host)
+        password = self.credentials.password.get_secret_value()
+        return AccountKeys.derive(password, realm=realm, username=self.credentials.username)
 
     @field_validator("modules", mode="wrap")
     @classmethod

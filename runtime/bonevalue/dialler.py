@@ -40,7 +40,7 @@ from bonevalue.errors import (
 )
 from bonevalue.life import DOING, LinkLife, State
 from bonevalue.link import Connection, IceConfig, Link, LinkEngine, Stage, Tried
-from bonevalue.logs import LogLimit
+from bonevalue.log_limit import LogLimit
 from bonevalue.module import Caller
 from bonevalue.peer_link import PeerLink
 from bonevalue.penalties import Penalties
@@ -104,10 +104,12 @@ class MakeLink(Protocol):
 
 
 class _Dial:
-    """One attempt of ours: where it is, and the answer it waits for."""
+    """One attempt of ours: what is offered to whom, and the answer it waits for."""
 
-    def __init__(self, outgoing: OutgoingOffer, connection: Connection) -> None:
+    def __init__(self, outgoing: OutgoingOffer, sdp: str, connection: Connection) -> None:
+        #: The offer that counts: if it was made anew, an answer to an earlier one is too late.
         self.outgoing = outgoing
+        self.sdp = sdp
         self.connection = connection
         self.response: asyncio.Future[PeerResponse] = asyncio.get_running_loop().create_future()
 
@@ -204,19 +206,17 @@ class Dialler:
 
     async def _dial(self, peer_id: str, name: str, connection: Connection, life: LinkLife) -> PeerLink:
         sdp = await connection.create_offer()
-        session = secrets.token_bytes(SESSION_SIZE)
-        outgoing = self._introductions.make_offer(session, peer_id, name, sdp, _now_ms())
-        dial = self._dials[session] = _Dial(outgoing, connection)
+        dial = _Dial(self._offer(peer_id, name, sdp), sdp, connection)
+        self._dials[dial.outgoing.session] = dial
         try:
             life.to(State.RELAY)
-            response = await self._ask(dial, peer_id, life)
+            response = await self._ask(dial, life)
         except BaseException:
-            self._given_up[session] = peer_id
-            if len(self._given_up) > MAX_GIVEN_UP:
-                self._given_up.popitem(last=False)
+            self._give_up(dial.outgoing)
             raise
         finally:
-            del self._dials[session]
+            del self._dials[dial.outgoing.session]
+        outgoing = dial.outgoing
         if response.error is not None:
             raise _refusal(response.error, f"{name}/{peer_id}")
         sdp, proof = self._introductions.receive_answer(
@@ -228,14 +228,22 @@ class Dialler:
         await connection.accept_answer(sdp)
         return await self._prove(await connection.opened(), connection, remote, proof, life, offerer=True)
 
-    async def _ask(self, dial: _Dial, peer_id: str, life: LinkLife) -> PeerResponse:
+    def _offer(self, peer_id: str, name: str, sdp: str) -> OutgoingOffer:
+        return self._introductions.make_offer(secrets.token_bytes(SESSION_SIZE), peer_id, name, sdp, _now_ms())
+
+    def _give_up(self, outgoing: OutgoingOffer) -> None:
+        self._given_up[outgoing.session] = outgoing.to_peer
+        if len(self._given_up) > MAX_GIVEN_UP:
+            self._given_up.popitem(last=False)
+
+    async def _ask(self, dial: _Dial, life: LinkLife) -> PeerResponse:
         """Send the offer; the answer comes as a message of its own, what the server says of the offer as a reply."""
-        message = PeerRequest(to=peer_id, offer=Binary(dial.outgoing.blob), signature=Binary(dial.outgoing.signature))
-        relay = asyncio.ensure_future(self._signalling.request(message, timeout=self._timeout))
+        relay = asyncio.ensure_future(self._signalling.request(_request(dial.outgoing), timeout=self._timeout))
         try:
             await asyncio.wait((relay, dial.response), return_when=asyncio.FIRST_COMPLETED)
             if relay.done() and not dial.response.done():
-                with contextlib.suppress(Deadline):
+                # No word of it, or the connection to the server was lost: once that is back, it is asked again.
+                with contextlib.suppress(Deadline, Unavailable):
                     relay.result()
                     life.to(State.ANSWER)
             return await dial.response
@@ -244,6 +252,27 @@ class Dialler:
             await asyncio.wait({relay})
             if not relay.cancelled():
                 relay.exception()  # looked at above, if it was of interest
+
+    def ask_again(self, peer_id: str | None = None) -> None:
+        """
+        A peer may not have got what it was asked: whoever waits for its answer makes another offer, of the same.
+
+        Another, because it takes each offer once. If it has the earlier one as well, it gives that one up.
+
+        Args:
+            peer_id: the peer; None for all, because their answers may be lost.
+        """
+        for dial in list(self._dials.values()):
+            if dial.response.done() or peer_id not in (None, dial.outgoing.to_peer):
+                continue
+            earlier = dial.outgoing
+            with contextlib.suppress(BoneValueError):  # offline again, or not trusted any more: time will tell
+                outgoing = self._offer(peer_id, earlier.name, dial.sdp)
+                self._signalling.send(_request(outgoing))
+                del self._dials[earlier.session]
+                self._give_up(earlier)
+                self._dials[outgoing.session] = dial
+                dial.outgoing = outgoing
 
     def receive_response(self, response: PeerResponse) -> None:
         """
@@ -341,11 +370,17 @@ class Dialler:
             failed = self._failure(error, f"no link from {incoming.name}/{sender}", life, tried)
             if failed is None:
                 raise
-            if life.state is State.GATHERING:
+            if life.phase is State.GATHERING:
                 self._refuse(sender, incoming.session, ConnectFailed(f"the other side failed: {failed.message}"))
             raise failed from error
         finally:
             self._answering.pop(key, None)
+
+    def linked(self, peer_id: str) -> None:
+        """There is a link with a peer: what else it has asked for at the same time leads nowhere any more."""
+        task = self._answers.get(peer_id)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
 
     def receive_candidate(self, candidate: PeerCandidate) -> None:
         """A further way to reach the peer of a connection that is being set up; one that fits none is passed over."""
@@ -368,12 +403,12 @@ class Dialler:
         Whatever broke on the way is a ``connect_failed`` that says how far it came, what was tried, and what to do.
         """
         if isinstance(error, TimeoutError):
-            why = f"{what} within {self._timeout:g} s; it was {DOING[life.state]}"
+            why = f"{what} within {self._timeout:g} s; it was {DOING[life.phase]}"
         elif isinstance(error, (LinkLost, ProtocolError)) or type(error) is ConnectFailed:
-            why = f"{what} while {DOING[life.state]}: {error.message}"
+            why = f"{what} while {DOING[life.phase]}: {error.message}"
         else:
             return None
-        return ConnectFailed(why, report=report_of(life.state, tried))
+        return ConnectFailed(why, report=report_of(life.phase, tried))
 
     async def _prove(
         self, channel: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
@@ -413,6 +448,10 @@ class Dialler:
         if passes:
             more = f" ({left_out} such lines left out)" if left_out else ""
             logger.warning("no link with %s: %s: %s%s", peer_id or "an unnamed peer", error.code, error.message, more)
+
+
+def _request(outgoing: OutgoingOffer) -> PeerRequest:
+    return PeerRequest(to=outgoing.to_peer, offer=Binary(outgoing.blob), signature=Binary(outgoing.signature))
 
 
 def _follow(life: LinkLife, stage: Stage) -> None:

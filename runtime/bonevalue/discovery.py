@@ -53,7 +53,7 @@ __all__ = ["DiscoveryClient", "greeting", "register_account"]
 #: Seconds between pings, and for the answer to one: a dead connection is noticed within 35 s. If only what the server
 #: sends is lost, the server learns of it by our reset, so that it can tell others within 45 s, its grace time included.
 PING_INTERVAL, PING_TIMEOUT = 20.0, 15.0
-#: Seconds for the answer to a ping that is sent because the network has changed.
+#: Seconds for the answer to a ping that is sent because the network may have changed.
 PROBE_TIMEOUT = 3.0
 #: How a socket is closed that we gave up but will replace: not a log-off, so that nobody is told of it meanwhile.
 GIVEN_UP, LOGGED_OFF = 1002, 1000
@@ -280,8 +280,12 @@ class DiscoveryClient:
         elif (address := websocket.local_address[0]) in change.removed:
             self._abandon(websocket, f"{address} is no address of this machine any more", hurry=True)
         else:
-            self._doubted.set()
+            self.doubt()
         self._pump()
+
+    def doubt(self) -> None:
+        """Something suggests that we are cut off: ask at once whether the server is still there."""
+        self._doubted.set()
 
     def removed(self, name: str | None, remove: SignedBlob) -> bytes | None:
         """Trust has ended, not by the server's word: see :meth:`~bonevalue.wire.session.Session.removed`."""
@@ -409,7 +413,7 @@ class DiscoveryClient:
                 await self._doubted.wait()
                 self._doubted.clear()
                 if not await _answers_ping(websocket, PROBE_TIMEOUT):
-                    self._abandon(websocket, "the server does not answer since the network has changed", hurry=True)
+                    self._abandon(websocket, "the server does not answer, the network may have changed", hurry=True)
 
     def _abandon(self, websocket: ClientConnection, reason: str, *, hurry: bool = False) -> None:
         """Leave a socket that is dead, without a closing handshake."""

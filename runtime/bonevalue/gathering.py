@@ -32,7 +32,7 @@ from aioice.turn import UDP_SOCKET_BUFFER_SIZE
 from aiortc import RTCIceTransport
 
 from bonevalue.errors import ServerOutcome
-from bonevalue.ice_servers import NAME_NOT_KNOWN, NO_ANSWER, OK, allocate, first_of
+from bonevalue.ice_servers import LATE, NAME_NOT_KNOWN, NO_ANSWER, OK, allocate, first_of
 from bonevalue.ice_url import IceUrl, parse_ice_url
 from bonevalue.link import IceConfig
 from bonevalue.names import family
@@ -57,7 +57,7 @@ GRACE_TIMES = 2.0
 #: Retransmissions of a STUN request: it is sent at once, after 0.5 s and after 1.5 s.
 RETRANSMISSIONS = 2
 #: A credential that is wrong, unknown or out of date (RFC 8489 section 14.8, RFC 8656 section 19).
-CREDENTIAL_REFUSED = frozenset({401, 403, 431, 437, 438, 441})
+CREDENTIAL_REFUSED = frozenset({401, 403, 431, 438, 441})
 #: The ways to a TURN server, the best first.
 _WAYS = ("udp", "tcp", "tls")
 
@@ -349,8 +349,13 @@ async def _run(work: Sequence[Coroutine[Any, Any, None]], seconds: float, *, unt
     running = asyncio.ensure_future(_all(work))
     waiting = asyncio.ensure_future(until.wait())
     either: set[asyncio.Future[Any]] = {running, waiting}
+    loop = asyncio.get_running_loop()
+    due = loop.time() + seconds
     try:
         done, _ = await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not done and loop.time() - due >= LATE:
+            # This process stood still, and answers that came in time have not been read yet.
+            done, _ = await asyncio.wait(either, timeout=LATE, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for future in either:
             future.cancel()

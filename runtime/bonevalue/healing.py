@@ -50,8 +50,8 @@ class Healing:
         self._changed = asyncio.Event()
 
     def lost(self, link: PeerLink) -> None:
-        """A link has ended; if it was lost while this side wanted it, it comes back."""
-        if link.proved and link.ended == "lost" and time.monotonic() < link.missed_until:
+        """A link was lost; if this side wanted it, it comes back."""
+        if link.proved and time.monotonic() < link.missed_until:
             head_start = 0.0 if link.offerer else YIELD * (1 + random.random())
             self._bring_back(link.remote.id, link.missed_until, head_start)
 

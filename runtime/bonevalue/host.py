@@ -20,7 +20,7 @@ from bonevalue.errors import (
     TooLarge,
     Unavailable,
 )
-from bonevalue.logs import LogLimit
+from bonevalue.log_limit import LogLimit
 from bonevalue.module import Caller, Context
 from bonevalue.serving import Answer, ModuleSet
 from bonevalue.wire.calls import LinkSettings

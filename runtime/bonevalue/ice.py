@@ -3,7 +3,8 @@ The STUN and TURN servers of one peer: those of its settings, and those that the
 
 - Only credentials that still hold are used, by our own monotonic clock. Stale ones are asked for anew first.
 - A server that does not answer would cost each connection its time. It is left out until it answers again, which is
-  tried beside, less and less often. All servers are tried so as soon as they are known. Whatever fails at once (a
+  tried beside, less and less often. All servers are tried so as soon as they are known. If all STUN servers, or all
+  TURN servers, are left out, a connection first gives them another chance, a short one. Whatever fails at once (a
   refusal, a port where nobody listens) costs nothing, and is not left out.
 - When the network has changed, all that was learned about it is forgotten.
 """
@@ -36,6 +37,8 @@ REFRESH_APART = 10.0
 LAST_SECONDS, LAST_PART = 5.0, 0.1
 #: Seconds after which a server that did not answer is tried again: the first time, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+#: Seconds that a connection waits for the first of its last servers, and seconds for which it then knows them silent.
+LAST_CHANCE, NO_CHANCE = 0.5, 2.0
 #: Servers that are looked after.
 MAX_WATCHED = 24
 
@@ -55,6 +58,7 @@ class _Silent:
 
     def __init__(self, since: float) -> None:
         self.since = since
+        self.asked = since
         self.pause = FIRST_PAUSE
         self.timer: asyncio.TimerHandle | None = None
 
@@ -124,6 +128,8 @@ class Ice:
         known = {url for server in self.servers for url in server.urls}
         for url in self._watched - known:
             self._forget(url)
+        for url in self._silent:
+            self._try(url)  # it may be the way to it that is there again, as it is to the discovery server
         self._watch()
 
     async def config(self) -> IceConfig:
@@ -131,6 +137,7 @@ class Ice:
         if not all(map(self._holds, self._handed_out)):
             await self._renew_all()
         self._watch()
+        await self._last_chance()
         servers = []
         left_out: dict[str, ServerOutcome] = {}
         for server in self.servers:
@@ -149,9 +156,9 @@ class Ice:
 
     async def close(self) -> None:
         """End what goes on beside."""
+        tasks = [task for task in (*self._probing.values(), self._refreshing) if task is not None]
         for url in list(self._watched):
             self._forget(url)
-        tasks = [task for task in (*self._probing.values(), self._refreshing) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -230,29 +237,46 @@ class Ice:
     def _forget(self, url: str) -> None:
         self._watched.discard(url)
         self._stop_leaving_out(url)
-        if (task := self._probing.get(url)) is not None:
+        if (task := self._probing.pop(url, None)) is not None:
             task.cancel()
 
-    def _try(self, text: str) -> None:
-        """Find out, beside, whether a server answers."""
+    async def _last_chance(self) -> None:
+        """If no STUN server, or no TURN server, would be left, ask those that are left out once more."""
+        if self._relay_only:
+            return  # then none is left out
+        now = self._clock()
+        asked: set[asyncio.Task[None]] = set()
+        for is_stun in (True, False):
+            urls = {url for server in self.servers for url in server.urls if url.startswith("stun:") == is_stun}
+            if urls and urls <= self._silent.keys():
+                again = [url for url in urls if now - self._silent[url].asked >= NO_CHANCE]
+                asked.update(task for url in again if (task := self._try(url)) is not None)
+        if asked:
+            await asyncio.wait(asked, timeout=LAST_CHANCE, return_when=asyncio.FIRST_COMPLETED)
+
+    def _try(self, text: str) -> asyncio.Task[None] | None:
+        """Find out, beside, whether a server answers; None if it is none that is tried."""
+        if text in self._probing:
+            return self._probing[text]
         try:
             url = parse_ice_url(text)
         except ValueError:
-            return  # each connection says so
+            return None  # each connection says so
         if self._relay_only and url.is_stun:
-            return
-        if (earlier := self._probing.get(text)) is not None:
-            earlier.cancel()
+            return None
         task = self._probing[text] = asyncio.get_running_loop().create_task(self._ask(url))
         task.add_done_callback(lambda _: self._asked(text, task))
+        return task
 
     async def _ask(self, url: IceUrl) -> None:
         outcome = await self._probe(url, self._config())
-        if (silent := self._silent.get(url.text)) is not None and outcome.outcome == NO_ANSWER:
-            silent.pause = min(silent.pause * 2, LONGEST_PAUSE)
-            self._try_later(url.text, silent)
-        else:
+        silent = self._silent.get(url.text)
+        if silent is None or outcome.outcome != NO_ANSWER:
             self._told(outcome)
+            return
+        silent.asked = self._clock()
+        silent.pause = min(silent.pause * 2, LONGEST_PAUSE)
+        self._try_later(url.text, silent)
 
     def _asked(self, text: str, task: asyncio.Task[None]) -> None:
         if self._probing.get(text) is task:
@@ -274,6 +298,8 @@ class Ice:
             self._try_later(url, silent)
 
     def _try_later(self, url: str, silent: _Silent) -> None:
+        if silent.timer is not None:
+            silent.timer.cancel()
         silent.timer = asyncio.get_running_loop().call_later(silent.pause, self._try, url)
 
     def _stop_leaving_out(self, url: str) -> None:

@@ -14,12 +14,18 @@ from bonevalue.link import IceConfig
 from bonevalue.relay import Login, Relay, ServerFailed, open_relay, reason_of
 from bonevalue.wire.stun import TRANSACTION_SIZE, decode_response, encode_request
 
-__all__ = ["NAME_NOT_KNOWN", "NO_ANSWER", "OK", "allocate", "first_of", "probe"]
+__all__ = ["LATE", "NAME_NOT_KNOWN", "NO_ANSWER", "OK", "allocate", "first_of", "probe"]
 
 #: Seconds after which the next address of a server is tried beside one that has not answered.
 ADDRESSES_APART = 0.3
 #: Seconds that a server has to show that it is there.
 PROBE_TIME = 3.0
+#: The server still has an earlier allocation of the port that this one happened to get (RFC 8656 section 7.4).
+_MISMATCH = 437
+#: Seconds by which a timer must be late to tell that this process stood still: what came meanwhile is not yet read.
+LATE = 0.25
+#: Times that a server is asked anew because this process stood still.
+_TRIES = 3
 #: Seconds after which a STUN request is sent again, for those that get lost.
 _AGAIN = (0.25, 0.5, 1.0)
 
@@ -83,12 +89,14 @@ async def allocate(url: IceUrl, login: Login, config: IceConfig) -> Relay:
         ServerFailed: it gave none.
     """
 
-    async def attempt(address: str) -> Relay | ServerFailed:
+    async def attempt(address: str, *, again: bool = True) -> Relay | ServerFailed:
         try:
             return await open_relay(url, address, login, tls=config.tls)
         except ServerFailed as error:
             if error.code is None:
                 raise
+            if error.code == _MISMATCH and again:
+                return await attempt(address, again=False)
             return error  # the server has spoken; its other addresses will not say anything else
 
     starts = [partial(attempt, address) for address in await _addresses(url, config)]
@@ -100,19 +108,27 @@ async def allocate(url: IceUrl, login: Login, config: IceConfig) -> Relay:
 
 async def probe(url: IceUrl, config: IceConfig) -> ServerOutcome:
     """Whether a server can be talked to; nothing is asked of it that needs a login."""
-    try:
-        async with asyncio.timeout(PROBE_TIME):
-            if url.is_stun:
-                starts = [partial(_ask, (address, url.port)) for address in await _addresses(url, config)]
-                await first_of(starts, apart=ADDRESSES_APART, discard=lambda _: None)
-            else:
-                _close(await allocate(url, Login(), config))
-    except ServerFailed as error:
-        if error.code is None:
-            return ServerOutcome(url.text, error.reason)
-    except TimeoutError:
-        return ServerOutcome(url.text, NO_ANSWER)
-    return ServerOutcome(url.text, OK)
+    loop = asyncio.get_running_loop()
+    for _ in range(_TRIES):
+        due = loop.time() + PROBE_TIME
+        try:
+            async with asyncio.timeout_at(due):
+                await _talk_to(url, config)
+            return ServerOutcome(url.text, OK)
+        except ServerFailed as error:
+            return ServerOutcome(url.text, OK if error.code is not None else error.reason)
+        except TimeoutError:
+            if loop.time() - due < LATE:
+                break
+    return ServerOutcome(url.text, NO_ANSWER)
+
+
+async def _talk_to(url: IceUrl, config: IceConfig) -> None:
+    if url.is_stun:
+        starts = [partial(_ask, (address, url.port)) for address in await _addresses(url, config)]
+        await first_of(starts, apart=ADDRESSES_APART, discard=lambda _: None)
+    else:
+        _close(await allocate(url, Login(), config))
 
 
 def _close(relay: Relay | ServerFailed) -> None:

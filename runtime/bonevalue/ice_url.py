@@ -11,7 +11,7 @@ __all__ = ["IceUrl", "parse_ice_url"]
 #: Longest URL in characters.
 MAX_URL = 512
 
-_PARTS = re.compile(r"([a-z]+):(?:\[([^\[\]]*)\]|([^:?\[\]]*))(?::([0-9]+))?(?:\?transport=([a-z]+))?")
+_PARTS = re.compile(r"([a-z]+):(?:\[([^\[\]%]*)\]|([^:?\[\]/@]*))(?::([0-9]+))?(?:\?transport=([a-z]+))?")
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"stun": 3478, "turn": 3478, "turns": 5349}
 _FORM = "write stun:HOST:PORT, turn:HOST:PORT?transport=udp or turns:HOST:PORT"

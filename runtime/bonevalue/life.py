@@ -102,6 +102,8 @@ class LinkLife:
         self.name = name
         self.dialled = dialled
         self.state = state
+        #: How far it came while it was set up.
+        self.phase = state
         self._on_end = on_end
         self._clock = clock
         self._since = clock()
@@ -144,6 +146,8 @@ class LinkLife:
         )  # fmt: skip
         self.state = state
         self._since = self._clock()
+        if self.is_setting_up:
+            self.phase = state
         if self.is_over and self._on_end is not None:
             self._on_end(self)
 

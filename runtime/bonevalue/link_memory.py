@@ -255,7 +255,7 @@ class MemoryConnection(ConnectionBase):
     def _describe(self, setup: str, stage: Stage) -> str:
         self._go(Stage.GATHERING)
         if self._ice.relay_only and not self._ice.servers:
-            self._fail(message := "gathering: only a relay may be used and there is none")
+            self._fail(message := "only a relay may be used (ice.policy) and there is none")
             raise ConnectFailed(message)
         self._go(stage)
         return _DESCRIPTION.format(

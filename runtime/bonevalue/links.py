@@ -131,6 +131,7 @@ class Links:
         """The discovery server knows this peer by that id."""
         self._introductions.peer_id = self.pool.own_id = peer_id
         self._online.set()
+        self._dialler.ask_again()
         self._healing.retry_now()
 
     def went_offline(self) -> None:
@@ -141,6 +142,10 @@ class Links:
     def peer_came(self, peer_id: str) -> None:
         """A peer is online."""
         self.pool.retry_now(peer_id)
+
+    def peer_returned(self, peer_id: str) -> None:
+        """A peer is on another socket: what it was asked on the old one may be lost."""
+        self._dialler.ask_again(peer_id)
 
     def network_changed(self, change: NetworkChange) -> None:
         """This machine has other addresses, or was asleep."""
@@ -199,6 +204,7 @@ class Links:
             self._counters.links_dialled += 1
         else:
             self._counters.links_accepted += 1
+        self._dialler.linked(link.remote.id)
         if self._contacts.key_of(link.remote.name) != link.remote.key:
             link.close(NotTrusted(f"the trust with {link.remote.name} has ended"))  # since it proved itself
         self._on_added(link)
@@ -212,7 +218,10 @@ class Links:
         if link.proved and link.ended in AT_FAULT:
             seconds = self.penalties.punish(link.remote.key, link.ended)
             logger.info("no new links with %s for %.0f s: %s", link.remote.name, seconds, link.ended)
-        self._healing.lost(link)
+        if link.ended == "lost":
+            # The reason may be on this side: then an answer to whatever is done about it would not come through either.
+            self._discovery.doubt()
+            self._healing.lost(link)
         closing = asyncio.get_running_loop().create_task(link.connection.close())
         self.closings.add(closing)
         closing.add_done_callback(self.closings.discard)

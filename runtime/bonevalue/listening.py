@@ -8,6 +8,8 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from functools import partial
+from typing import cast
 
 import uvicorn
 
@@ -18,7 +20,30 @@ __all__ = ["bind", "serve"]
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers."""
+    """uvicorn without its signal handlers, and with a limit to what a socket may take for its TLS handshake."""
+
+    def __init__(self, config: uvicorn.Config, handshake_timeout: float) -> None:
+        super().__init__(config)
+        self._handshake_timeout = handshake_timeout
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, as uvicorn does on sockets that it is given. It leaves the time for a handshake at a minute."""
+        protocol = partial(
+            cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+        )
+        tls = self.config.ssl
+        timeout = None if tls is None else self._handshake_timeout
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                protocol, sock=each, ssl=tls, ssl_handshake_timeout=timeout, backlog=self.config.backlog
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Signals are for the program that we run in."""
@@ -61,7 +86,12 @@ def bind(endpoint: Endpoint, *, key: str, datagrams: bool = False) -> socket.soc
 
 
 async def serve(
-    config: uvicorn.Config, listener: socket.socket, endpoint: Endpoint, *, key: str
+    config: uvicorn.Config,
+    listener: socket.socket,
+    endpoint: Endpoint,
+    *,
+    key: str,
+    handshake_timeout: float = 10.0,
 ) -> Callable[[], Awaitable[None]]:
     """
     Have uvicorn serve on a socket; gives what stops it.
@@ -69,11 +99,12 @@ async def serve(
     Args:
         config: loaded already, so that what is wrong with it has been said.
         listener: from :func:`bind`, with the same endpoint and key.
+        handshake_timeout: seconds that a client may take for its TLS handshake.
 
     Raises:
         Unavailable: another program has begun to listen there meanwhile.
     """
-    server = _Server(config)
+    server = _Server(config, handshake_timeout)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not task.done():
         await asyncio.sleep(0.001)

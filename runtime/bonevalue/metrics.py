@@ -58,6 +58,8 @@ PEER_GAUGES = {
 }
 #: The counters of a discovery server, as attributes of its ``counters``. Tallies have the label ``reason``.
 DISCOVERY_COUNTERS = {
+    "sockets_refused": "Sockets that were not let in, by code.",
+    "sockets_closed": "Sockets closed because of what the client did or failed to do, by code.",
     "logins_by_key": "Logins by key.",
     "logins_by_password": "Logins by password.",
     "relayed": "Messages passed on from one peer to another.",

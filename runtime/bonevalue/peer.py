@@ -15,13 +15,12 @@ import logging
 import os
 import random
 import secrets
-import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -30,6 +29,7 @@ from bonevalue.calling import Calls, Ping
 from bonevalue.config import Address, PeerSettings
 from bonevalue.descriptions import ModuleDescription
 from bonevalue.discovery import DiscoveryClient
+from bonevalue.engines import LateEngine, load
 from bonevalue.errors import (
     BoneValueError,
     ConfigError,
@@ -46,7 +46,6 @@ from bonevalue.network import NetworkChange, NetworkWatch
 from bonevalue.peer_link import PeerLink
 from bonevalue.registration import register
 from bonevalue.results import Result, Results
-from bonevalue.rtc import RtcEngine
 from bonevalue.serving import DEFAULT_CONCURRENCY, ServedModule
 from bonevalue.sockets import tls_context
 from bonevalue.stream import Stream
@@ -68,6 +67,7 @@ from bonevalue.wire.session_events import (
     NoticeReceived,
     PeerConnected,
     PeerDisconnected,
+    PeerReturned,
     RequestReceived,
     ResponseReceived,
     UserAdded,
@@ -96,6 +96,8 @@ __all__ = [
     "Target",
     "register",
 ]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +144,7 @@ class Peer:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
             texts = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
             raise ConfigError("; ".join(texts)) from None
-        self._setup(read, (), visible, None)
+        self._setup(read, (), visible, None, None)
 
     @classmethod
     def from_settings(
@@ -152,6 +154,7 @@ class Peer:
         modules: Sequence[ServedModule] = (),
         visible: bool = True,
         engine: LinkEngine | None = None,
+        keys: AccountKeys | None = None,
     ) -> Self:
         """
         A peer with settings that were read before.
@@ -161,9 +164,10 @@ class Peer:
             modules: what :func:`~bonevalue.loader.modules_of` made of it.
             visible: whether others see this peer.
             engine: makes the connections; the default is WebRTC.
+            keys: what :meth:`~bonevalue.config.PeerSettings.derive_keys` gives, if that was done before.
         """
         peer = cls.__new__(cls)
-        peer._setup(settings, modules, visible, engine)
+        peer._setup(settings, modules, visible, engine, keys)
         return peer
 
     @classmethod
@@ -178,13 +182,20 @@ class Peer:
         return cls.from_settings(settings, modules=modules, visible=visible)
 
     def _setup(
-        self, settings: PeerSettings, modules: Sequence[ServedModule], visible: bool, engine: LinkEngine | None
+        self,
+        settings: PeerSettings,
+        modules: Sequence[ServedModule],
+        visible: bool,
+        engine: LinkEngine | None,
+        keys: AccountKeys | None,
     ) -> None:
         self.settings = settings
         #: Own peer id; empty until the first login.
         self.id = ""
         self._visible = visible
-        self._engine = engine
+        # Nobody dials an invisible peer, and it may never dial either.
+        self._engine = engine if engine is not None or visible else LateEngine()
+        self._given_keys = keys
         self._listeners: dict[str, list[Callable[..., Any]]] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._run: asyncio.Task[None] | None = None
@@ -260,8 +271,9 @@ class Peer:
         address = Address.parse(self.settings.server.address)
         realm = self.settings.server.realm or realm_of(address.host)
         username = self.settings.credentials.username
-        password = self.settings.credentials.password.get_secret_value()
-        self._keys = await asyncio.to_thread(AccountKeys.derive, password, realm=realm, username=username)
+        self._keys, engine = await asyncio.gather(  # each takes a while, and neither needs the other
+            _given_or(self._given_keys, self.settings.derive_keys), _given_or(self._engine, load)
+        )
         self._contacts = ContactBook(self._keys, refuse=frozenset(map(fingerprint_of, self.settings.trust.refuse)))
         self._session = Session(
             username, realm, keys=self._keys, contacts=self._contacts, jitter=random.random, visible=self._visible,
@@ -273,7 +285,7 @@ class Peer:
         self._discovery = DiscoveryClient(address, self._session, on_event=self._on_event, tls=tls)
         self._trust = Trust(self._keys, self._contacts, self._session, self._discovery)
         self._links.start(
-            self._engine or RtcEngine(),
+            engine,
             self._discovery,
             Introductions(self._keys, self._contacts, secrets.token_bytes(16)),
             self._contacts,
@@ -493,6 +505,8 @@ class Peer:
             case PeerConnected():
                 self._links.peer_came(event.id)
                 self._emit("peerconnect", PeerEntry(event.name, event.id))
+            case PeerReturned():
+                self._links.peer_returned(event.id)
             case PeerDisconnected():
                 self._emit("peerdisconnect", event.id)
             case UserAdded():
@@ -583,5 +597,6 @@ async def _tell(listener: Callable[..., Any], event: str, arguments: tuple[Any, 
         logger.exception("a listener of %s raised", event)
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+async def _given_or(given: T | None, make: Callable[[], T]) -> T:
+    """What was given, else what is made, in a thread."""
+    return given if given is not None else await asyncio.to_thread(make)

@@ -38,6 +38,8 @@ MAX_DIALLING = 8
 GLARE_WINDOW = 5.0
 #: Seconds after its last use in which a link that another side dialled is not evicted: its next call may be coming.
 SETTLING = 1.0
+#: Seconds that the other side has to confirm the end of a link with no calls on it, when this peer stops.
+LAST_WORD = 2.0
 #: Seconds, about, for which a peer is left alone that could not be reached: the first time, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 #: So many such peers are remembered; one more takes the place of the first.
@@ -155,7 +157,7 @@ class Pool:
         attempt = self._attempts.get(peer_id)
         if attempt is None or attempt.life is None:
             return ""
-        doing = f"it was {DOING.get(attempt.life.state, attempt.life.state)}"
+        doing = f"it was {DOING[attempt.life.phase]}"
         return doing if attempt.error is None else f"{doing}; the last try: {attempt.error.message}"
 
     def retry_now(self, peer_id: str | None = None) -> None:
@@ -305,13 +307,21 @@ class Pool:
             task.cancel()
         for link in list(self._all):
             link.drain("stopping")
-        gone = [link.gone for link in self._all]
-        if gone:
-            await asyncio.wait(gone, timeout=timeout)
+        last_word = min(timeout, LAST_WORD)
+        await self._all_gone(last_word)
+        for link in list(self._all):
+            if not link.active:
+                link.close()  # its calls are done, and the other side does not confirm it
+        await self._all_gone(timeout - last_word)
         for link in list(self._all):
             link.close()
         if attempts:
             await asyncio.wait(attempts)
+
+    async def _all_gone(self, timeout: float) -> None:
+        gone = [link.gone for link in self._all]
+        if gone:
+            await asyncio.wait(gone, timeout=timeout)
 
     # -- attempts ------------------------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class _Watched:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
-        self._break(exc or ConnectionError("the server closed the connection"))
+        self._break(exc or ConnectionResetError())
         super().connection_lost(exc)  # type: ignore[misc]
 
     def _break(self, error: Exception) -> None:
@@ -124,6 +124,7 @@ class Relay:
         self._sending: set[asyncio.Task[None]] = set()
         self._keeping: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
+        self._is_refused = False
         #: When the last packet came from another peer, by the loop's clock.
         self.heard = self._loop.time()
 
@@ -146,6 +147,9 @@ class Relay:
             if not allocating.done():
                 raise self._client.broken.result()
             allocating.result()
+        except TransactionFailed:
+            self._is_refused = True
+            raise
         finally:
             allocating.cancel()
             await asyncio.wait({allocating})
@@ -161,7 +165,7 @@ class Relay:
     def sendto(self, data: bytes, addr: Address) -> None:
         """Send a packet to another peer through the server."""
         client = self._client
-        if self._leaving is not None or client.transport.is_closing():
+        if self.is_closing():
             return
         channel = client.peer_to_channel.get(addr)
         if channel is not None:
@@ -180,6 +184,10 @@ class Relay:
         if name == "local_address":
             return self._local_address
         return default
+
+    def is_closing(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._leaving is not None or self._client.transport.is_closing()
 
     def close(self) -> None:
         """Give the allocation back, if the server can still be reached, and close the socket. Any number of times."""
@@ -235,12 +243,12 @@ class Relay:
             if task is not None:
                 task.cancel()
         try:
-            # Also if no allocation is known of: its answer may be on the way, and it would count for 10 minutes.
-            if self._client.integrity_key is not None:
+            # Also if no allocation is known of: it may be on its way to us, and would count for 10 minutes.
+            if self._client.integrity_key is not None and not self._is_refused:
                 async with asyncio.timeout(FAREWELL):
                     await self._client.delete()
-        except Exception:
-            logger.debug("%s does not take an allocation back", self._client.server, exc_info=True)
+        except Exception as error:
+            logger.debug("%s does not take an allocation back: %r", self._client.server, error)
         finally:
             if self._client.refresh_task is not None:
                 self._client.refresh_task.cancel()
@@ -307,4 +315,6 @@ def reason_of(error: OSError) -> str:
         return "no answer"
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there"
+    if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
+        return "it closed the connection"
     return f"cannot be reached: {plain(error.strerror or str(error)).lower()}"

@@ -45,6 +45,7 @@ from bonevalue.link import (
 from bonevalue.names import family
 from bonevalue.rtc_guard import (
     Guard,
+    check_back,
     install,
     nominated,
     only_loopback,
@@ -141,8 +142,11 @@ class RtcLink(LinkBase):
         """Something has ended. Why, shows a turn of the loop later, when the task that reads has ended too."""
         if self.closed is None:
             ice = self.sctp.transport.transport
-            # By then aiortc may have closed the transport. aioice gives the pair up before anybody else knows.
-            lost = ice.state == "failed" or (ice.state == "completed" and nominated(ice) is None)
+            # By then aiortc may have closed the transport. aioice gives the pair up before anybody else knows;
+            # a relay's socket closes when the connection to its server breaks.
+            pair = nominated(ice)
+            has_path = pair is not None and not pair.protocol.transport.is_closing()
+            lost = ice.state == "failed" or (ice.state == "completed" and not has_path)
             self._loop.call_soon(self._judge, CloseReason.LOST if lost else CloseReason.REMOTE)
 
     def _dtls_changed(self) -> None:
@@ -206,6 +210,7 @@ class RtcConnection(ConnectionBase):
         self._ice = self._dtls.transport
         self._gathering = Gathering(self._ice, ice)
         take_turns(self._ice)
+        check_back(self._ice)
         self._failure = ""
         self._opened: asyncio.Future[RtcLink] = asyncio.get_running_loop().create_future()
         self._opened.add_done_callback(_take_exception)
@@ -306,9 +311,9 @@ class RtcConnection(ConnectionBase):
         try:
             await self._pc.setLocalDescription()
         except Exception as error:
-            raise self._fail(f"gathering candidates failed: {error}") from error
+            raise self._fail(f"gathering failed: {error}") from error
         if self._stage is not Stage.ENDED and not self._gathering.candidates:
-            raise self._fail(f"gathering candidates: {self._why_none()}")
+            raise self._fail(self._why_none())
         self._step(stage)
         # aiortc offers to take more than we do.
         limit = "a=max-message-size:"

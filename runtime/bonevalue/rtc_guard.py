@@ -1,6 +1,6 @@
 """
-What stands between aiortc 1.16 and a remote peer that means harm. aiortc's private names are used in this file
-and in :mod:`bonevalue.gathering` only.
+What stands between aiortc 1.16 and a remote peer that means harm. aiortc's private names are used here, in
+:mod:`bonevalue.gathering` and in :mod:`bonevalue.relay` only.
 
 aiortc takes whatever a peer sends once the handshake is done. Some of it ends the connection by an assertion, some
 makes it hold memory or turn the processor without end. Five things are put in its way:
@@ -18,6 +18,9 @@ makes it hold memory or turn the processor without end. Five things are put in i
 
 :func:`install` puts the last two in place for the process, and looks whether everything that is used is still there:
 an aiortc that has changed is refused when the first engine is made, not when the first peer does harm.
+
+Beside that it has what else needs private names: the pair of candidates in use, checks that are sent again in time
+(:func:`check_back`), an end to the checks of a path's consent.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from struct import unpack_from
 from typing import Any
 
 import aioice.ice
-from aioice.ice import CandidatePair
+from aioice import stun
+from aioice.ice import CandidatePair, StunProtocol
 from aioice.turn import TurnClientTcpProtocol, TurnClientUdpProtocol
 from aiortc import RTCDtlsTransport, RTCIceTransport, RTCSctpTransport
 from aiortc import rtcsctptransport as sctp_module
@@ -53,6 +57,7 @@ from bonevalue.errors import ConfigError
 __all__ = [
     "MAX_CHUNKS",
     "Guard",
+    "check_back",
     "install",
     "nominated",
     "only_loopback",
@@ -105,6 +110,7 @@ _ATTRIBUTES: dict[type, set[str]] = {
     RTCDtlsTransport: {"_task"},
     RTCIceTransport: {"_connection", "_recv"},
     aioice.ice.Connection: {"_nominated", "_protocols", "_queue"},
+    stun.Transaction: {"_Transaction__addr", "_Transaction__request"},
 }
 
 
@@ -121,6 +127,7 @@ def _check() -> None:
     for owner, name in (
         (sctp_module, "decode_params"),
         (RTCSctpTransport, "_mark_received"),
+        (aioice.ice.Connection, "check_incoming"),
         (aioice.ice.Connection, "data_received"),
         (TurnClientUdpProtocol, "_send"),
         (TurnClientTcpProtocol, "_send"),
@@ -178,6 +185,26 @@ def take_turns(ice: RTCIceTransport) -> None:
 
     _replace(ice, _recv=recv)
     _replace(connection, data_received=data_received)
+
+
+def check_back(ice: RTCIceTransport) -> None:
+    """
+    Let each check of the peer's be followed at once by ours of the same pair, if that one waits for an answer.
+
+    Ours was probably dropped by the peer's NAT, which the peer has now opened from inside (RFC 8445 section 7.3.1.4).
+    aioice would send it again after half a second.
+    """
+    connection = ice._connection
+    check_incoming = connection.check_incoming
+
+    def check(message: stun.Message, address: tuple[str, int], protocol: StunProtocol) -> None:
+        for transaction in list(protocol.transactions.values()):
+            sent = vars(transaction)
+            if sent["_Transaction__addr"] == address:
+                protocol.send_stun(sent["_Transaction__request"], address)
+        check_incoming(message, address, protocol)
+
+    _replace(connection, check_incoming=check)
 
 
 def stop_consent(ice: RTCIceTransport) -> None:

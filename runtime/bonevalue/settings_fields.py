@@ -434,6 +434,7 @@ Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096)]
 
 # -- sections that both roles have -----------------------------------------------------------------------------
 
+
 def one_or_more(value: object) -> object:
     """Text that stands for a list of one."""
     return [value] if isinstance(value, str) else value
@@ -455,7 +456,12 @@ class IceServerEntry(Section):
         BeforeValidator(one_or_more),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
         Field(min_length=1, max_length=8),
-    ] = Field(description="`stun:HOST:PORT`, `turn:HOST:PORT?transport=udp` or `turns:HOST:PORT`; one or a list.")
+    ] = Field(
+        description=(
+            "`stun:HOST:PORT`, `turn:HOST:PORT?transport=udp` or `turns:HOST:PORT`; one, or a list of which UDP is tried "
+            "first, then TCP, then TLS."
+        )
+    )
     username: str | None = Field(
         default=None, min_length=1, max_length=512, validate_default=True, description="For TURN, which needs one."
     )

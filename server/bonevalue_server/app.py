@@ -144,7 +144,7 @@ class DiscoveryServer:
         hub = self._hub_type(store, auth, directory, settings=settings, stun=self.stun, counters=self.counters)
         origins = Origins(allowed=settings.origins, trusted_proxies=settings.trusted_proxies)
         doorman = Doorman(limits, origins, time.monotonic())
-        gateway = Gateway(hub, doorman, limits=limits, clock=time.monotonic)
+        gateway = Gateway(hub, doorman, limits=limits, counters=self.counters, clock=time.monotonic)
 
         async def say_goodbye() -> None:
             doorman.is_closing = True
@@ -187,7 +187,13 @@ class DiscoveryServer:
             config.load()
         except (ssl.SSLError, OSError, ValueError) as error:
             raise ConfigError(f"discovery.tls: certificate and key cannot be used: {error}") from error
-        return await serve(config, listener, self._settings.listen, key=_LISTEN)
+        return await serve(
+            config,
+            listener,
+            self._settings.listen,
+            key=_LISTEN,
+            handshake_timeout=self._settings.limits.login_timeout,
+        )
 
 
 def _as_async(work: Callable[[], None]) -> Callable[[], Awaitable[None]]:

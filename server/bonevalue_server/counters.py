@@ -16,6 +16,9 @@ class Counters:
     """The counters of one node, all of them since it was made; each is a number or a tally."""
 
     def __init__(self) -> None:
+        #: Sockets that were not let in, and those that the server closed for a fault of the client, by code.
+        self.sockets_refused = Tally(*ERRORS)
+        self.sockets_closed = Tally(*ERRORS)
         #: Logins that were right.
         self.logins_by_key = 0
         self.logins_by_password = 0

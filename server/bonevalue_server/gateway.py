@@ -24,6 +24,7 @@ from websockets.server import ServerProtocol
 
 from bonevalue.errors import BoneValueError, Slow
 from bonevalue.wire.signals import MAX_MESSAGE
+from bonevalue_server.counters import Counters
 from bonevalue_server.doorman import Doorman, Visitor, status_of
 from bonevalue_server.due import Due
 from bonevalue_server.hub import Hub
@@ -63,13 +64,17 @@ class Gateway:
         hub: what the messages are for.
         doorman: who may come in.
         limits: times and queues.
+        counters: where sockets that are turned away are counted.
         clock: monotonic seconds.
     """
 
-    def __init__(self, hub: Hub, doorman: Doorman, *, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, hub: Hub, doorman: Doorman, *, limits: Limits, counters: Counters, clock: Callable[[], float]
+    ) -> None:
         self.hub = hub
         self.doorman = doorman
         self.limits = limits
+        self.counters = counters
         self.clock = clock
         self.connections: set[Connection] = set()
         #: Sockets of which no request has come yet, and those of them that are not let in.
@@ -160,6 +165,7 @@ class Door(HttpToolsProtocol):
             gateway.doorman.check_arrival(self._visitor, now)
         except BoneValueError as error:
             self._refusal = error
+            gateway.counters.sockets_refused[error.code] += 1
             gateway.refused.put(self, now)
         else:
             gateway.waiting.put(self, now)
@@ -198,6 +204,7 @@ class Door(HttpToolsProtocol):
                 visitor, _RawHeaders(self.headers), gateway.clock(), is_tls=self.scheme == "https"
             )
         except BoneValueError as error:
+            gateway.counters.sockets_refused[error.code] += 1
             self._refuse(error)
             return
         self.ws_protocol_class = partial(Connection, gateway, visitor)  # type: ignore[assignment]
@@ -385,6 +392,8 @@ class Connection(asyncio.Protocol):
 
     def close_slow(self) -> None:
         """The client does not read what it is sent."""
+        if self._protocol.state is OPEN:
+            self._gateway.counters.sockets_closed[Slow.code] += 1
         self._over(may_return=True)
         self.close(Slow.close or 0, Slow.code)
 

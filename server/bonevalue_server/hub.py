@@ -43,6 +43,7 @@ from bonevalue.wire.signals import (
     Hello,
     IceServers,
     Login,
+    PeerConnect,
     RequestIceServers,
     SetPeerId,
     Signal,
@@ -303,6 +304,7 @@ class Hub:
     def _end(self, session: Session, error: BoneValueError) -> None:
         """Close a socket for a reason; its peer may be back in a moment."""
         if session.state is not State.CLOSED:
+            self._counters.sockets_closed[error.code] += 1
             self.closed(session, may_return=True)
             session.client.close(close_code(error), error.code)
 
@@ -475,6 +477,12 @@ class Hub:
             self._forget(old)
             old.client.close(close_code(Replaced()), Replaced.code)
         self._presence.regain(peer, session)
+        for caller_id in self._relay.pending.callers_of(peer.id, self._clock()):
+            # What they asked may have gone to the old socket, when nobody read there any more.
+            caller = self._presence.get(caller_id)
+            name = None if caller is None else self._directory.name_for(caller.account_id, peer.account_id)
+            if caller is not None and caller.session is not None and name is not None:
+                self.deliver(caller.session, PeerConnect(name, peer.id))
 
     def _depart(self, peer: Peer) -> None:
         """A peer has gone for good."""

@@ -189,6 +189,13 @@ class PendingRequests:
         pair.open.popleft()
         self._closed(callee)
 
+    def callers_of(self, callee: str, now: float) -> list[str]:
+        """Who waits for an answer of this callee."""
+        if not self._open_to[callee]:
+            return []
+        self.expire(now)
+        return [caller for (caller, other), pair in self._pairs.items() if other == callee and pair.open]
+
     def knows(self, caller: str, callee: str, now: float) -> bool:
         """Whether a request of this caller to this callee was passed on lately."""
         pair = self._pairs.get((caller, callee))

@@ -20,7 +20,6 @@ from bonevalue.wire.pacing import Bucket, Buckets
 from bonevalue.wire.stun import MAX_MESSAGE, decode_request, encode_response
 from bonevalue_server.counters import Counters
 from bonevalue_server.limits import Limits
-from bonevalue_server.networks import network_of
 
 __all__ = ["StunResponder"]
 
@@ -28,6 +27,11 @@ __all__ = ["StunResponder"]
 _BATCH = 64
 _ANCILLARY = socket.CMSG_SPACE(20)  # one struct in6_pktinfo, the longer of the two
 _IP_PKTINFO = 8  # of Linux, <linux/in.h>; not every Python knows it
+
+#: How IPv4 addresses begin that are written as IPv6 ones.
+_MAPPED = bytes(10) + b"\xff\xff"
+#: Bytes of an address that count as one: all of an IPv4 one, the /64 of an IPv6 one.
+_NETWORK_SIZE = 8
 
 _Ancillary = list[tuple[int, int, bytes]]
 
@@ -50,7 +54,7 @@ class StunResponder:
         self._counters = counters
         self._clock = clock
         self._all = Bucket(limits.stun, clock())
-        self._per_network: Buckets[str] = Buckets(limits.stun_per_ip)
+        self._per_network: Buckets[bytes] = Buckets(limits.stun_per_ip)
 
     def start(self) -> None:
         """Answer from now on."""
@@ -86,11 +90,11 @@ class StunResponder:
             self._counters.stun_ignored["malformed"] += 1
             return None
         now = self._clock()
-        host, port = source[:2]
-        if self._per_network.take(network_of(host), now) or self._all.take(now):
+        address = _address(source[0])
+        if self._per_network.take(address[:_NETWORK_SIZE], now) or self._all.take(now):
             self._counters.stun_ignored["rate_limited"] += 1
             return None
-        return encode_response(transaction, host, port)
+        return encode_response(transaction, address, source[1])
 
     def _send(self, our: socket.socket, answer: bytes, ancillary: _Ancillary, source: tuple[Any, ...]) -> None:
         try:
@@ -99,6 +103,14 @@ class StunResponder:
             self._counters.stun_ignored["not_sent"] += 1
         else:
             self._counters.stun_answered += 1
+
+
+def _address(host: str) -> bytes:
+    """A sender's address, 4 bytes or 16; an IPv4 one that came to a socket of IPv6 is the IPv4 one it is."""
+    if ":" not in host:
+        return socket.inet_pton(socket.AF_INET, host)
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return packed[12:] if packed.startswith(_MAPPED) else packed
 
 
 def _ask_for_destinations(our: socket.socket) -> None:

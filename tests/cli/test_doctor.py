@@ -53,7 +53,7 @@ def test_one_line_a_check(bv: Bv, finds: Callable[..., list[Any]]) -> None:
         "ok    settings  bonevalue.yaml: alice at ws://127.0.0.1:8123",
         "ok    dns       it is there",
         "warn  stun      hm",
-        "                -> look at it",
+        "                -> Look at it.",
         "-     turn      not tried: why",
         "2 ok, 1 warn, 1 not tried",
     ]
@@ -66,7 +66,7 @@ def test_a_failure_is_1(bv: Bv, finds: Callable[..., list[Any]]) -> None:
     assert (done.code, done.stderr) == (1, "")
     assert done.stdout.splitlines()[1:] == [
         "FAIL  link      no",
-        "                -> do this",
+        "                -> Do this.",
         "ok    module    yes",
         "2 ok, 1 FAIL",
     ]
@@ -78,7 +78,7 @@ def test_json_lines(bv: Bv, finds: Callable[..., list[Any]]) -> None:
     assert (done.code, done.stderr) == (1, "")
     assert done.json[1:] == [
         {"check": "dns", "verdict": "ok", "text": "there", "advice": "", "facts": {"seconds": 0.25}},
-        {"check": "tcp", "verdict": "fail", "text": "no", "advice": "do this", "facts": {"port": 80}},
+        {"check": "tcp", "verdict": "fail", "text": "no", "advice": "Do this.", "facts": {"port": 80}},
         {"check": "tls", "verdict": "not_tried", "text": "not tried: why", "advice": "", "facts": {}},
         {"summary": {"ok": 2, "warn": 0, "fail": 1, "not_tried": 1}},
     ]
@@ -88,13 +88,13 @@ def test_at_a_terminal_lines_are_broken_and_nothing_is_cut(
     bv: Bv, finds: Callable[..., list[Any]], narrow: None
 ) -> None:
     words = "look at this and at that " * 10
-    finds(fail("link", f"{words}{LONG} {words}", words))
+    finds(fail("link", f"{words}{LONG} {words}", words.strip()))
     lines = bv("doctor").stdout.splitlines()[1:-1]
     assert [line for line in lines if len(line) > 80] == [f"{' ' * 16}{LONG}"]
     assert [line for line in lines[1:] if not line.startswith(" " * 16)] == []
     text, _, advice = " ".join(" ".join(lines).split()).partition(" -> ")
     assert text == f"FAIL link {words}{LONG} {words.strip()}"
-    assert advice == words.strip()
+    assert advice == f"L{words.strip()[1:]}."
 
 
 def test_piped_on_a_finding_is_one_line(bv: Bv, finds: Callable[..., list[Any]]) -> None:

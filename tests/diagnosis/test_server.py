@@ -76,7 +76,7 @@ async def test_nobody_listens(free_port: Callable[[], int]) -> None:
     found, examination = await look(f"ws://127.0.0.1:{port}")
     assert verdicts(found) == {"tcp": "fail", "realm": "not_tried", "clock": "not_tried"}
     assert found["tcp"].text == f"127.0.0.1:{port}: connection refused"
-    assert "start the discovery server" in found["tcp"].advice
+    assert "Start the discovery server" in found["tcp"].advice
     assert found["realm"].text == f"not tried: {examination.broken}"
 
 
@@ -133,14 +133,24 @@ async def test_a_certificate_that_is_good(authority: Authority) -> None:
 async def test_a_certificate_that_ends_soon(authority: Authority) -> None:
     async with ScriptedServer(*[greets()] * 4, tls=authority.server(days=3)) as server:
         found, _ = await look(server.address.url, ca_file=authority.file)
-    assert (found["tls"].verdict, found["tls"].advice) == (Verdict.WARN, "renew it")
+    assert (found["tls"].verdict, found["tls"].advice) == (Verdict.WARN, "Renew it.")
     assert found["realm"].verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("life", "left", "verdict"),
+    [(90, 13, Verdict.WARN), (90, 15, Verdict.OK), (6, 3, Verdict.OK), (6, 1, Verdict.WARN)],
+)
+def test_how_long_a_certificate_should_be_good(life: int, left: int, verdict: Verdict) -> None:
+    end = time.time() + left * 86_400
+    begins, ends = (time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(each)) for each in (end - life * 86_400, end))
+    assert examined._judge_certificate("TLSv1.3", begins, ends).verdict is verdict
 
 
 @pytest.mark.parametrize(
     ("host", "days", "known", "words", "advice"),
     [
-        ("127.0.0.1", -1, True, "expired", "renew the server's certificate"),
+        ("127.0.0.1", -1, True, "expired", "Renew the server's certificate"),
         ("127.0.0.2", 30, True, "mismatch", "server.address"),
         ("127.0.0.1", 30, False, "issuer certificate", "server.ca_file"),
     ],
@@ -159,7 +169,7 @@ async def test_a_file_of_authorities_that_is_none(authority: Authority) -> None:
     authority.file.write_text("nonsense")
     async with ScriptedServer(*[greets()] * 4, tls=authority.server()) as server:
         found, _ = await look(server.address.url, ca_file=authority.file)
-    assert (found["tls"].verdict, found["tls"].advice) == (Verdict.FAIL, "correct server.ca_file")
+    assert (found["tls"].verdict, found["tls"].advice) == (Verdict.FAIL, "Correct server.ca_file.")
 
 
 async def test_a_server_without_tls() -> None:
@@ -183,7 +193,7 @@ async def test_another_realm() -> None:
     async with ScriptedServer(greets(realm="bv.example.org")) as server:
         found, examination = await look(server.address.url)
     assert verdicts(found) == {"tcp": "ok", "realm": "fail", "clock": "not_tried"}
-    assert found["realm"].advice.startswith("set server.realm to bv.example.org")
+    assert found["realm"].advice.startswith("Set server.realm to bv.example.org")
     assert examination.broken
 
 
@@ -211,7 +221,7 @@ async def test_something_else_answers() -> None:
 
 
 async def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examined, "STEP_TIMEOUT", 0.3)
+    monkeypatch.setattr(examined, "STEP_TIMEOUT", 1.0)
 
     async def silent(scene: Scene) -> None:
         await scene.listen()
@@ -230,7 +240,7 @@ async def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         (-40.0, Verdict.WARN, " s ahead of the server's"),
         (150.0, Verdict.WARN, "2 min behind the server's"),
         (400.0, Verdict.FAIL, "6 min behind the server's"),
-        (-86_400.0 * 3, Verdict.FAIL, "3 days ahead of the server's"),
+        (-86_400.0 * 3.5, Verdict.FAIL, "3 days ahead of the server's"),
     ],
 )
 async def test_clocks(ahead: float, verdict: Verdict, words: str) -> None:

@@ -23,7 +23,7 @@ PUBLIC, PUBLIC_TOO = ("203.0.113.9", 40_000), ("203.0.113.9", 40_001)
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers that do not answer are given up soon."""
-    monkeypatch.setattr(stun, "STUN_TIMEOUT", 0.3)
+    monkeypatch.setattr(stun, "STUN_TIMEOUT", 1.0)
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ async def survey(*texts: str, others: tuple[str, ...] = (), own: list[str] | Non
     return asked
 
 
-def nat(asked: StunSurvey, *, turn: bool = False, turn_streams: bool = False) -> Finding:
-    [finding] = asked.nat_findings(turn=turn, turn_streams=turn_streams)
+def nat(asked: StunSurvey, *relays: str) -> Finding:
+    [finding] = asked.nat_findings(relays)
     return finding
 
 
@@ -67,7 +67,7 @@ async def test_both_families() -> None:
     texts = [finding.text for finding in asked.findings()]
     assert " sees you as 127.0.0.1:" in texts[0]
     assert " sees you as [2001:db8::9]:40000 (" in texts[1]
-    assert [finding.facts["family"] for finding in asked.nat_findings(turn=False, turn_streams=False)] == [
+    assert [finding.facts["family"] for finding in asked.nat_findings(())] == [
         "IPv4",
         "IPv6",
     ]
@@ -76,13 +76,13 @@ async def test_both_families() -> None:
 async def test_lost_requests_are_sent_again() -> None:
     async with stun_server(ignored=1) as server:
         asked = await survey(server.url())
-        assert server.requests == 2
+        assert server.requests >= 2
     assert asked.findings()[0].verdict is Verdict.OK
 
 
 async def test_what_is_no_answer_is_passed_over() -> None:
     """Noise, and an answer to somebody else's request, before the right one."""
-    forged = encode_response(bytes(12), "192.0.2.66", 1)
+    forged = encode_response(bytes(12), bytes([192, 0, 2, 66]), 1)
     async with stun_server(PUBLIC, noise=(b"", b"x", bytes(20), bytes(200), forged)) as server:
         asked = await survey(server.url())
     assert [(seen["host"], seen["port"]) for seen in asked.findings()[0].facts["seen"]] == [PUBLIC]
@@ -101,7 +101,7 @@ async def test_nobody_answers(hurried: None, deaf: str) -> None:
     asked = await survey(deaf)
     assert time.monotonic() - began < 5
     [finding] = asked.findings()
-    assert (finding.verdict, finding.text) == (Verdict.WARN, f"{deaf}: no answer within 0.3 s")
+    assert (finding.verdict, finding.text) == (Verdict.WARN, f"{deaf}: no answer within 1 s")
     assert "let UDP out" in finding.advice
     blocked = nat(asked)
     assert (blocked.verdict, blocked.facts["kind"]) == (Verdict.FAIL, NatKind.BLOCKED)
@@ -109,7 +109,7 @@ async def test_nobody_answers(hurried: None, deaf: str) -> None:
 
 
 async def test_without_udp_turn_over_streams_is_a_way_out(hurried: None, deaf: str) -> None:
-    assert nat(await survey(deaf), turn=True, turn_streams=True).verdict is Verdict.WARN
+    assert nat(await survey(deaf), "tcp").verdict is Verdict.WARN
 
 
 async def test_one_of_two_answers(hurried: None, deaf: str) -> None:
@@ -141,24 +141,24 @@ async def test_no_server_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "turn", "verdict", "kind", "words"),
+    ("first", "second", "relays", "verdict", "kind", "words"),
     [
-        (PUBLIC, PUBLIC, False, Verdict.OK, NatKind.CONE, "endpoint-independent mapping"),
-        (PUBLIC, PUBLIC_TOO, True, Verdict.OK, NatKind.SYMMETRIC, "need TURN"),
-        (PUBLIC, PUBLIC_TOO, False, Verdict.WARN, NatKind.SYMMETRIC, "need TURN"),
-        (None, None, False, Verdict.OK, NatKind.NONE, "on this machine"),
+        (PUBLIC, PUBLIC, (), Verdict.OK, NatKind.CONE, "endpoint-independent mapping"),
+        (PUBLIC, PUBLIC_TOO, ("udp",), Verdict.OK, NatKind.SYMMETRIC, "need TURN"),
+        (PUBLIC, PUBLIC_TOO, (), Verdict.WARN, NatKind.SYMMETRIC, "need TURN"),
+        (None, None, (), Verdict.OK, NatKind.NONE, "on this machine"),
     ],
 )
 async def test_nats(
     first: tuple[str, int] | None,
     second: tuple[str, int] | None,
-    turn: bool,
+    relays: tuple[str, ...],
     verdict: Verdict,
     kind: NatKind,
     words: str,
 ) -> None:
     async with stun_server(first) as one, stun_server(second) as two:
-        found = nat(await survey(one.url(), two.url()), turn=turn)
+        found = nat(await survey(one.url(), two.url()), *relays)
     assert (found.verdict, found.facts["kind"]) == (verdict, kind)
     assert words in found.text
     assert bool(found.advice) == (verdict is not Verdict.OK)
@@ -168,4 +168,4 @@ async def test_a_turn_server_helps_to_tell_the_nat_and_has_no_line_here() -> Non
     async with stun_server(PUBLIC) as one, stun_server(PUBLIC_TOO) as two:
         asked = await survey(one.url(), others=(f"turn:127.0.0.1:{two.port}",))
     assert len(asked.findings()) == 1
-    assert nat(asked, turn=True).facts["kind"] is NatKind.SYMMETRIC
+    assert nat(asked, "udp").facts["kind"] is NatKind.SYMMETRIC

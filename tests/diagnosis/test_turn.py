@@ -11,7 +11,7 @@ import pytest
 
 from bonevalue.diagnosis import turn
 from bonevalue.diagnosis.findings import Finding, Verdict
-from bonevalue.diagnosis.turn import TurnServer, examine_turn
+from bonevalue.diagnosis.turn import TurnServer, examine_turn, relays_of
 from bonevalue.ice_url import parse_ice_url
 from bonevalue.link import IceConfig
 from bonevalue.relay import Login
@@ -52,15 +52,15 @@ async def test_a_wrong_credential(login: Login) -> None:
         [finding] = await look(at(server.url, login))
         assert server.allocations == 0
     assert (finding.verdict, finding.text) == (Verdict.FAIL, f"{server.url}: refused: 401 Unauthorized")
-    assert "static-auth-secret" in finding.advice
+    assert finding.advice == "Check username and credential in ice.servers."
     assert "wrong" not in f"{finding.text}{finding.advice}{finding.facts}"
 
 
 @pytest.mark.parametrize(
     ("code", "reason", "words"),
     [
-        (403, "Forbidden", "allow this machine's address"),
-        (441, "Wrong Credentials", "static-auth-secret"),
+        (403, "Forbidden", "Allow this machine's address"),
+        (441, "Wrong Credentials", "username and credential"),
         (486, "Allocation Quota Reached", "user-quota"),
         (508, "Insufficient Capacity", "relay ports"),
         (500, "Server Error", "the log of the TURN server"),
@@ -74,6 +74,13 @@ async def test_refusals(code: int, reason: str, words: str) -> None:
     assert words in finding.advice
 
 
+async def test_a_credential_that_was_handed_out_and_is_refused() -> None:
+    """That is the operator's to mend."""
+    async with scripted_turn((441, "Wrong Credentials")) as server:
+        [finding] = await look(at(server.url, seconds_left=3600))
+    assert "static-auth-secret" in finding.advice
+
+
 async def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn, "TURN_TIMEOUT", 0.3)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
@@ -84,13 +91,12 @@ async def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"UDP port {port}" in finding.advice
 
 
-@pytest.mark.parametrize("url", ["turn:127.0.0.1:{}?transport=tcp", "turns:127.0.0.1:{}"])
+@pytest.mark.parametrize("url", ["turn:127.0.0.1:{}", "turn:127.0.0.1:{}?transport=tcp", "turns:127.0.0.1:{}"])
 async def test_nobody_listens(url: str, free_port: Callable[[], int]) -> None:
-    port = free_port()
-    [finding] = await look(at(url.format(port)))
-    assert finding.verdict is Verdict.FAIL
-    assert finding.text.startswith(url.format(port))
-    assert f"TCP port {port}" in finding.advice
+    text = url.format(free_port())
+    [finding] = await look(at(text))
+    assert (finding.verdict, finding.text) == (Verdict.FAIL, f"{text}: nobody listens there")
+    assert "Start the TURN server" in finding.advice
 
 
 async def test_a_certificate_that_is_not_accepted(tmp_path: Path) -> None:
@@ -107,7 +113,12 @@ async def test_a_name_that_is_not_known() -> None:
     assert "DNS" in finding.advice
 
 
-async def test_several_are_reported_in_their_order() -> None:
+async def test_several_are_reported_in_their_order(free_port: Callable[[], int]) -> None:
+    """Where one works, another that cannot be reached is a warning; one that refuses is not."""
+    gone = f"turn:127.0.0.1:{free_port()}?transport=tcp"
     async with scripted_turn() as good, scripted_turn((486, "Quota")) as full:
-        found = await look(at(full.url), at(good.url), at(full.url))
-    assert [finding.verdict for finding in found] == [Verdict.FAIL, Verdict.OK, Verdict.FAIL]
+        found = await look(at(full.url), at(good.url), at(gone))
+        assert relays_of(found) == {"udp"}
+        assert [finding.verdict for finding in found] == [Verdict.FAIL, Verdict.OK, Verdict.WARN]
+        assert [finding.verdict for finding in await look(at(full.url), at(gone))] == [Verdict.FAIL, Verdict.FAIL]
+    assert found[2].advice != ""

@@ -6,12 +6,14 @@ import fcntl
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import pytest
@@ -33,6 +35,9 @@ from tests.support.processes import (
 )
 
 SECRET = "the-secret-of-coturn-and-the-server"
+
+#: Ways between two peers on one machine.
+PATHS = [{"local": "host", "remote": "host", "family": family, "relay": ""} for family in ("IPv4", "IPv6")]
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def test_all_is_well(world: World) -> None:
             )
     link = found(done, "link")
     assert link["facts"]["peer"] == {"name": "bob", "id": world.bob}
-    assert link["facts"]["path"] == {"local": "host", "remote": "host", "family": "IPv4", "relay": ""}
+    assert link["facts"]["path"] in PATHS
     assert 0 < link["facts"]["roundTrip"] < PATIENCE
     assert PASSWORD not in done.stdout and SECRET not in done.stdout
 
@@ -136,7 +141,7 @@ def test_the_same_for_people(world: World) -> None:
     lines = done.stdout.splitlines()
     assert done.code == 0
     assert lines[0] == f"ok    settings  bonevalue.yaml: alice at ws://127.0.0.1:{world.port}"
-    assert re.fullmatch(rf"ok    link      bob {world.bob}: host to host, IPv4 \([0-9.]+ ms\)", lines[-2])
+    assert re.fullmatch(rf"ok    link      bob {world.bob}: host to host, IPv[46] \([0-9.]+ ms\)", lines[-2])
     assert lines[-1] == "13 ok"
 
 
@@ -160,13 +165,13 @@ def test_a_module_that_is_not_served(world: World) -> None:
     done = world.doctor("bob", "My.Echo.Modul", "--json")
     module = found(done, "module")
     assert (done.code, module["verdict"]) == (1, "fail")
-    assert module["advice"] == "write My.Echo.Module, if that is what you mean"
+    assert module["advice"] == "Write My.Echo.Module, if that is what you mean."
 
 
 @pytest.mark.parametrize(
     ("target", "words", "advice"),
     [
-        ("bbo", "there is no alias bbo", "write bob"),
+        ("bbo", "there is no alias bbo", "Write bob"),
         ("carol", "there is no alias carol (there is bob)", "bv token request carol here"),
         ("4815162342", "nobody to be seen has the id 4815162342", "bv peers"),
     ],
@@ -185,7 +190,7 @@ def test_nobody_is_online(world: World) -> None:
     done = world.doctor("Us", "--json", who="carol")
     presence = found(done, "presence")
     assert (done.code, presence["verdict"]) == (1, "fail")
-    assert "start bv-run there" in presence["advice"]
+    assert "Start bv-run there" in presence["advice"]
     assert verdicts(done)[-1] == ("link", "not_tried")
 
 
@@ -194,7 +199,7 @@ def test_a_wrong_password(world: World) -> None:
     done = world.doctor("bob", "--json", who="wrong")
     login = found(done, "login")
     assert (done.code, login["verdict"], login["facts"]["code"]) == (1, "fail", "login_refused")
-    assert "check username and password" in login["advice"]
+    assert "Check username and password" in login["advice"]
     # What needs no login is looked at all the same.
     assert verdicts(done)[-3:] == [("trust", "not_tried"), ("presence", "not_tried"), ("link", "not_tried")]
     assert found(done, "network")["verdict"] == "ok"
@@ -220,6 +225,14 @@ def test_no_server_and_servers_of_ones_own(world: World) -> None:
     assert "nonsense" not in done.stdout
 
 
+def test_no_server_and_nothing_else_to_ask(world: World) -> None:
+    file = world.settings("alone")
+    file.write_text(file.read_text().replace(f":{world.port}", f":{free_port()}"))
+    done = world.doctor("--json", who="alone")
+    assert done.code == 1
+    assert verdicts(done)[-4:] == [("network", "ok"), *((check, "not_tried") for check in ("stun", "nat", "turn"))]
+
+
 def test_only_relays(world: World) -> None:
     world.settings("relay", "alice", ice={"policy": "relay"})
     done = world.doctor("bob", "--json", who="relay")
@@ -231,9 +244,19 @@ def test_only_relays(world: World) -> None:
 
 def test_ping_tells_path_and_family(world: World) -> None:
     done = bv("ping", "bob", folder=world.folder / "alice")
-    assert re.fullmatch(rf"bob {world.bob}  [0-9.]+ ms  host to host, IPv4\n", done.stdout)
+    assert re.fullmatch(rf"bob {world.bob}  [0-9.]+ ms  host to host, IPv[46]\n", done.stdout)
     [line] = bv("ping", "bob", "--json", folder=world.folder / "alice").json
-    assert line["path"] == {"local": "host", "remote": "host", "family": "IPv4", "relay": ""}
+    assert line["path"] in PATHS
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """Whoever waits for a server that says nothing may leave."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, daemons() as running:
+        file = write_yaml(tmp_path / "bonevalue.yaml", peer_role(silent.getsockname()[1]))
+        running.append(Daemon(file, "doctor", script="bv"))
+        running[0].wait_for("^ok    tcp ")
+        assert running[0].stop(SIGINT) == 130
+        assert "Traceback" not in running[0].output
 
 
 # -- at a terminal -------------------------------------------------------------------------------------------------

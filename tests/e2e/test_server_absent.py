@@ -13,7 +13,7 @@ from tests.support.absence import BACK_WITHIN, TIMEOUT, Platform
 
 #: Seconds for which the server is away: longer than every time of grace, of five, fifteen and twenty seconds.
 AWAY = 25.0
-#: Seconds in which whoever wants a new link learns that there is none to be had, when the loss of the server is no news.
+#: Seconds in which whoever wants a new link learns that there is none, once the loss of the server is no news.
 AT_ONCE = 1.0
 
 

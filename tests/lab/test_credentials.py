@@ -6,29 +6,38 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
 
-from tests.support.lab import Caller, Coturn, Lab
+from tests.support.lab import Caller, Coturn, Host, Lab
 from tests.support.lab.modules import COUNT, COUNT_MODULE
 
-SECRET = "a secret of the lab that only two servers know"
+
+@pytest.fixture(scope="module")
+def friends(lab: Lab) -> tuple[Host, Host]:
+    """Two hosts behind symmetric NATs, whose accounts trust each other."""
+    lab.discovery("alice", "bob")
+    alice, bob = lab.host("alice", "symmetric"), lab.host("bob", "symmetric")
+    alice.write()
+    bob.write(modules=[bob.module("count", COUNT) + ".Count"])
+    lab.befriend(alice, bob)
+    return alice, bob
 
 
 @contextmanager
-def symmetric_pair(folder: Path, *, lifetime: float, ahead: float = 0.0) -> Iterator[tuple[Caller, Coturn]]:
+def peers(
+    lab: Lab, friends: tuple[Host, Host], *, lifetime: float, ahead: float = 0.0
+) -> Iterator[tuple[Caller, Coturn]]:
     """A caller that reaches bob only by TURN, with credentials of that lifetime; coturn's clock may be ahead."""
-    with Lab(folder) as lab:
-        turn = lab.coturn(secret=SECRET, ahead=ahead)
-        lab.discovery("alice", "bob", turn={"urls": [turn.url()], "secret": SECRET, "lifetime": lifetime})
-        alice, bob = lab.host("alice", "symmetric"), lab.host("bob", "symmetric")
-        alice.write()
-        bob.write(modules=[bob.module("count", COUNT) + ".Count"])
-        lab.befriend(alice, bob)
-        bob.start()
-        yield alice.caller(), turn
+    turn = lab.coturn(ahead=ahead)
+    lab.discovery("alice", "bob", turn=turn.role("udp", lifetime=lifetime))
+    alice, bob = friends
+    daemon, caller = bob.start(), alice.caller()
+    yield caller, turn
+    caller.close()
+    daemon.stop()
+    turn.stop()
 
 
 def refused(turn: Coturn) -> set[str]:
@@ -46,10 +55,10 @@ def account(username: str) -> str:
     return username.partition(":")[2]
 
 
-def test_one_that_turn_takes_for_expired_is_replaced_once_and_silently(tmp_path: Path) -> None:
-    """coturn takes a credential for four of its twenty seconds; another is sent only after ten."""
-    with symmetric_pair(tmp_path, lifetime=20, ahead=16) as (alice, turn):
-        time.sleep(5)  # what this waits for is time itself
+def test_one_that_turn_takes_for_expired_is_replaced_once_and_silently(lab: Lab, friends: tuple[Host, Host]) -> None:
+    """coturn takes a credential for six of its thirty seconds; another is sent only after fifteen."""
+    with peers(lab, friends, lifetime=30, ahead=24) as (alice, turn):
+        time.sleep(8)  # what this waits for is time itself
         outcome = alice.call("bob", COUNT_MODULE, {"n": 1})
         assert outcome.succeeded() == {"n": 1, "for": "alice"}
         assert outcome.seconds <= 6
@@ -59,8 +68,9 @@ def test_one_that_turn_takes_for_expired_is_replaced_once_and_silently(tmp_path:
         assert "[warning" not in alice.log.read_text()
 
 
-def test_one_that_ended_while_the_peer_was_frozen_is_not_used(tmp_path: Path) -> None:
-    with symmetric_pair(tmp_path, lifetime=4) as (alice, turn):
+def test_one_that_ended_while_the_peer_was_frozen_is_not_used(lab: Lab, friends: tuple[Host, Host]) -> None:
+    with peers(lab, friends, lifetime=4) as (alice, turn):
+        alice.call("bob", COUNT_MODULE, {"n": 0}, keep_alive=False).succeeded()
         alice.signal(SIGSTOP)
         time.sleep(5)
         call = alice.begin("call", target="bob", module=COUNT_MODULE, request={"n": 1})
@@ -72,8 +82,8 @@ def test_one_that_ended_while_the_peer_was_frozen_is_not_used(tmp_path: Path) ->
 
 
 @pytest.mark.timeout(60)
-def test_calls_go_on_for_many_lifetimes(tmp_path: Path) -> None:
-    with symmetric_pair(tmp_path, lifetime=2) as (alice, turn):
+def test_calls_go_on_for_many_lifetimes(lab: Lab, friends: tuple[Host, Host]) -> None:
+    with peers(lab, friends, lifetime=2) as (alice, turn):
         until = time.monotonic() + 8
         n = 0
         while time.monotonic() < until:

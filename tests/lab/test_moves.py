@@ -20,7 +20,6 @@ from tests.support.lab.modules import COUNT, COUNT_MODULE
 
 pytestmark = [pytest.mark.xdist_group("moves"), pytest.mark.timeout(180)]
 
-SECRET = "a secret of the lab that only two servers know"
 #: Seconds within which calls flow again where the system has told that the network changed, and where it has not.
 SEEN, UNSEEN = 10.0, 25.0
 #: Seconds that each call takes at the other end, so that some are always under way, and seconds between two of them.
@@ -94,8 +93,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(lab: Lab) -> World:
-    turn = lab.coturn(secret=SECRET)
-    lab.discovery("alice", "bob", turn={"urls": [turn.url("udp"), turn.url("tcp")], "secret": SECRET})
+    turn = lab.coturn()
+    lab.discovery("alice", "bob", turn=turn.role())
     sides = []
     for name in ("alice", "bob"):
         boxes = itertools.cycle((lab.box("cone"), lab.box("cone")))
@@ -108,14 +107,15 @@ def world(lab: Lab) -> World:
     return World(alice, bob, alice.host.caller())
 
 
-def steps() -> Iterator[object]:
-    """All moves, in an order in which each begins where the one before ended."""
-    for side in ("alice", "bob"):
-        for before, after in itertools.pairwise(WALK):
-            yield pytest.param(side, before, after, id=f"{side}-{NAMES[before]}-{NAMES[after]}")
+#: All moves, in an order in which each begins where the one before ended.
+STEPS = [
+    pytest.param(side, before, after, id=f"{side}-{NAMES[before]}-{NAMES[after]}")
+    for side in ("alice", "bob")
+    for before, after in itertools.pairwise(WALK)
+]
 
 
-@pytest.mark.parametrize(("who", "before", "after"), steps())
+@pytest.mark.parametrize(("who", "before", "after"), STEPS)
 def test_calls_flow_again_after_a_move(world: World, who: str, before: Families, after: Families) -> None:
     side, other = (world.alice, world.bob) if who == "alice" else (world.bob, world.alice)
     if other.families != DUAL:

@@ -49,29 +49,26 @@ def round_trip(one: Host, other: Host) -> float:
 def test_calls_complete_and_are_nearly_as_fast_as_the_way(lab: Lab) -> None:
     """5 % loss and 100 ms each way: half of the small calls take less than 1.3 round trips, and none is lost."""
     near, far = lab.box("open", delay=ONE_WAY / 2), lab.box("open", delay=ONE_WAY / 2)
-    lab.discovery("alice", "bob")
-    alice, bob = lab.host("alice", near), lab.host("bob", far)
-    alice.write()
-    bob.write(modules=[bob.module("count", COUNT) + ".Count"])
-    lab.befriend(alice, bob)
+    lab.discovery("alice")
+    alice, bob = lab.host("alice", near), lab.host("bob", far, account="alice")
     trip = round_trip(alice, bob)
     assert 2 * ONE_WAY <= trip < 2.5 * ONE_WAY
 
     near.lose(LOSS)
-    bob.start()
+    bob.daemon(modules=[bob.module("count", COUNT) + ".Count"])
     caller = alice.caller()
-    outcomes = caller.flow("bob", COUNT_MODULE, every=0.05, count=CALLS, timeout=20)
+    outcomes = caller.flow("Us", COUNT_MODULE, every=0.05, count=CALLS, timeout=20)
 
     assert [outcome for outcome in outcomes if outcome.code] == []
     assert [outcome.response["n"] for outcome in outcomes] == list(range(CALLS))
     # The first ones wait for the link.
     steady = [outcome.seconds for outcome in outcomes if outcome.begun > outcomes[0].ended]
     assert statistics.median(steady) <= 1.3 * trip
-    assert caller.call("bob", COUNT_MODULE, "repeated").succeeded() == []
+    assert caller.call("Us", COUNT_MODULE, "repeated").succeeded() == []
 
 
 def test_a_link_comes_about_over_it_behind_nats(lab: Lab) -> None:
     """Every one of several dials, each of a score of packets of which some are lost."""
     alice = lab.host("alice2", lab.box("cone", delay=ONE_WAY / 2, loss=LOSS), account="alice").caller()
     for n in range(6):
-        assert alice.call("bob", COUNT_MODULE, {"n": -1 - n}, keep_alive=False).succeeded()["n"] == -1 - n
+        assert alice.call("Us", COUNT_MODULE, {"n": -1 - n}, keep_alive=False).succeeded()["n"] == -1 - n

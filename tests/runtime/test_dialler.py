@@ -13,9 +13,9 @@ from msgspec import Struct, structs
 
 from bonevalue.counters import Counters
 from bonevalue.dialler import Dialler
-from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, PeerOffline, RateLimited
+from bonevalue.errors import BoneValueError, ConnectFailed, LinkLimit, NotTrusted, PeerOffline, RateLimited, Unavailable
 from bonevalue.host import Host
-from bonevalue.life import LinkLife
+from bonevalue.life import LinkLife, State
 from bonevalue.link import Connection, IceConfig, Link
 from bonevalue.link_calls import CallMoved
 from bonevalue.link_memory import MemoryEngine, MemoryNetwork
@@ -58,7 +58,12 @@ class Node:
         others = {other: identity.account(other).public for other in ("alice", "bob", "carol") if other != name}
         introductions = Introductions(identity.account(name), Friends(name, others), identity.seed(name, 16))
         introductions.peer_id = self.id
-        self.pool = Pool(self._dial, max_outgoing=4, max_incoming=4)
+        self.pool = Pool(
+            self._dial,
+            max_outgoing=4,
+            max_incoming=4,
+            on_added=lambda link: self.dialler.linked(link.remote.id),
+        )
         self.pool.own_id = self.id
         self.dialler = Dialler(
             MemoryEngine(wire.network),
@@ -142,6 +147,11 @@ class Wire:
             asyncio.get_running_loop().call_later(self.delay(), receiver.receive, bent)
 
 
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 @pytest.fixture
 async def wire() -> AsyncIterator[Wire]:
     wire = Wire()
@@ -202,6 +212,63 @@ async def test_an_answer_that_never_comes_is_connect_failed_with_its_phase(
     report = caught.value.report
     assert report is not None and report.phase == phase and report.ours == ("host",) and report.advice
     assert alice.pool.links() == []
+
+
+async def test_a_peer_that_may_not_have_got_the_offer_gets_another(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    lost: list[PeerRequest] = []
+    wire.bend = lambda message: lost.append(message) if not lost else message
+    dialling = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: lost)
+    alice.dialler.ask_again("3")
+    await settle()
+    assert not dialling.done()
+    alice.dialler.ask_again(bob.id)
+    assert (await asyncio.wait_for(dialling, 5)).usable and len(bob.tasks) == 1
+    assert not alice.refused and not bob.refused
+
+
+async def test_a_connection_to_the_server_that_is_lost_meanwhile_does_not_end_an_attempt(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    wire.refusal = Unavailable("the connection was lost")
+    dialling = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: [life.state for life in alice.pool.setting_up()] == [State.RELAY])
+    await settle()
+    assert not dialling.done()
+    alice.dialler.ask_again()
+    assert (await asyncio.wait_for(dialling, 5)).usable
+
+
+async def test_one_that_got_both_offers_answers_the_later_and_the_earlier_answer_is_too_late(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    held: list[PeerResponse] = []
+
+    def bend(message: Any) -> Any:
+        if isinstance(message, PeerResponse) and not held:
+            held.append(message)
+            return None
+        return message
+
+    wire.bend = bend
+    dialling = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: held)
+    alice.dialler.ask_again(bob.id)
+    alice.receive(held[0])
+    assert (await asyncio.wait_for(dialling, 5)).usable
+    assert await alice.call(bob, 1) == ["alice", 1]
+    assert not alice.refused and not bob.refused
+    await until(lambda: len(alice.pool.links()) == len(bob.pool.links()) == 1 and bob.pool.pending == 0)
+
+
+async def test_a_link_ends_what_else_is_under_way_with_its_peer(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 9), wire.node("bob", 2)
+    wire.bend = lambda message: None if isinstance(message, PeerResponse) and message.from_ == "2" else message
+    first = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: bob.pool.pending == 1)
+    assert await bob.call(alice, 1) == ["bob", 1]  # bob's answer to alice is lost, and he dials her
+    assert (await asyncio.wait_for(first, 5)).usable
+    await until(lambda: alice.pool.pending == bob.pool.pending == 0, timeout=5)
+    assert not alice.pool.setting_up() and not bob.pool.setting_up()
 
 
 async def test_what_the_server_refuses_is_told_at_once(wire: Wire) -> None:

@@ -69,16 +69,20 @@ async def test_a_socket_in_doubt_is_kept_if_the_server_answers(
         assert len(server.scenes) == 1
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["change", "mere doubt"])
 async def test_a_socket_in_doubt_is_replaced_if_the_server_does_not_answer(
-    patient: Session, monkeypatch: pytest.MonkeyPatch
+    is_seen: bool, patient: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert discovery.PROBE_TIMEOUT <= 3.0
     monkeypatch.setattr(discovery, "PROBE_TIMEOUT", 0.1)
     async with ScriptedServer(_log_in_and_fall_deaf) as server, running(server.address, patient) as run:
         await run.online()
-        run.client.network_changed(ELSEWHERE)
+        if is_seen:
+            run.client.network_changed(ELSEWHERE)
+        else:
+            run.client.doubt()
         await run.online(2)
-        assert "does not answer since the network has changed" in run.first(WentOffline).reason
+        assert "does not answer, the network may have changed" in run.first(WentOffline).reason
 
 
 async def test_a_login_in_doubt_is_begun_anew_if_the_server_does_not_answer(
@@ -119,6 +123,7 @@ async def test_a_change_before_the_start_and_after_the_end_is_nothing() -> None:
     async with ScriptedServer() as server:
         client = DiscoveryClient(server.address, make_session(), on_event=lambda event: None)
         client.network_changed(RESUMED)
+        client.doubt()
         running_client = asyncio.create_task(client.run())
         await until(lambda: client.session.state is State.ONLINE)
         await client.close()

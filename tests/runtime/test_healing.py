@@ -30,7 +30,6 @@ class FakeLink:
         self.offerer = offerer
         self.proved = self.usable = self.is_wanted = True
         self.doubted = False
-        self.ended = ""
         self.missed_until = self.wanted_until = time.monotonic() + 60
         self.opened_at = time.monotonic() - age
         self.gone: asyncio.Future[BoneValueError] = asyncio.get_running_loop().create_future()
@@ -85,7 +84,6 @@ class World:
         self.made += 1
 
     def lose(self, link: FakeLink) -> None:
-        link.ended = "lost"
         self.healing.lost(cast(Any, link))
 
     def change(self, change: NetworkChange) -> None:
@@ -106,14 +104,6 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 async def test_a_link_that_is_lost_while_it_is_wanted_comes_back(world: World) -> None:
     world.lose(FakeLink())
     await until(lambda: world.made == 1 and not world.tasks)
-
-
-@pytest.mark.parametrize("end", ["closed", "closed_by_peer", "drained", "protocol_error", "not_trusted"])
-async def test_one_that_ended_otherwise_does_not(world: World, end: str) -> None:
-    link = FakeLink()
-    link.ended = end
-    world.healing.lost(cast(Any, link))
-    assert not world.tasks
 
 
 async def test_one_that_nobody_here_wants_does_not(world: World) -> None:

@@ -73,3 +73,12 @@ def test_whoever_wants_to_know_is_told_of_the_end_once() -> None:
     life.end(State.CLOSED)
     life.end(State.LOST)
     assert life.is_over and ended == [State.CLOSED]
+
+
+def test_what_failed_still_knows_how_far_it_came() -> None:
+    life = LinkLife("7", dialled=True)
+    life.to(State.GATHERING)
+    life.to(State.CHECKING)
+    assert life.phase is State.CHECKING
+    life.end(State.CLOSED)
+    assert life.state is State.FAILED and life.phase is State.CHECKING

@@ -1,4 +1,4 @@
-"""Logging for people and as JSON lines, and the limit that keeps one peer from filling the log."""
+"""Logging for people and as JSON lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import pytest
 
 from bonevalue import logs
-from bonevalue.counters import Counters
 
 
 def test_json_lines_carry_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,36 +43,3 @@ def test_a_chatty_library_stays_quiet(capsys: pytest.CaptureFixture[str]) -> Non
     logs.configure("info", "console")
     logging.getLogger("aioice.ice").info("lots of candidates")
     assert capsys.readouterr().err == ""
-
-
-def test_ten_lines_a_second_for_each_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("bonevalue.logs.time.monotonic", lambda: now)
-    limit = logs.LogLimit()
-    passed = [limit.passes("peer")[0] for _ in range(50)]
-    assert passed == [True] * 10 + [False] * 40
-    assert limit.passes("other") == (True, 0)
-    now = 101.0
-    assert limit.passes("peer") == (True, 40)
-    assert limit.passes("peer") == (True, 0)
-    now = 102.0
-    assert [limit.passes("peer")[0] for _ in range(12)].count(False) == 2
-    assert limit.passes("other") == (True, 0)
-    now = 107.0
-    assert limit.passes("peer") == (True, 2)
-
-
-def test_a_limit_remembers_only_so_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("bonevalue.logs.time.monotonic", lambda: now)
-    counters = Counters()
-    limit = logs.LogLimit(counters)
-    for key in range(logs.MAX_KEYS):
-        assert limit.passes(key) == (True, 0)
-    assert limit.passes("one too many") == (False, 0)
-    assert limit.passes(0) == (True, 0)
-    now = 101.0
-    for key in range(logs.MAX_KEYS, 3 * logs.MAX_KEYS):
-        assert limit.passes(key)[0] is (key < 2 * logs.MAX_KEYS)
-    assert len(limit._keys) == logs.MAX_KEYS
-    assert counters.log_lines_left_out == logs.MAX_KEYS + 1

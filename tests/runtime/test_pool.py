@@ -25,6 +25,8 @@ class FakeLink:
         self.offerer = offerer
         self.usable = True
         self.doubted = False
+        #: Whether the other side answers when it is told of the end.
+        self.confirms = True
         self.active = 0
         self.opened_at = self.used_at = asyncio.get_running_loop().time()
         self.gone: asyncio.Future[BoneValueError] = asyncio.get_running_loop().create_future()
@@ -36,7 +38,7 @@ class FakeLink:
         if self.usable:
             self.usable = False
             self.reason = reason
-            if not self.active:
+            if not self.active and self.confirms:
                 asyncio.get_running_loop().call_soon(self.close)
 
     def close(self, error: BoneValueError | None = None) -> None:
@@ -467,6 +469,21 @@ async def test_stopping_drains_and_then_closes() -> None:
         await network.pool.link("4")
     with pytest.raises(Unavailable):
         await network.reserve("5")
+
+
+async def test_stopping_does_not_wait_long_for_a_side_that_is_not_there_any_more(
+    monkeypatch: pytest.MonkeyPatch, unit: float
+) -> None:
+    monkeypatch.setattr("bonevalue.pool.LAST_WORD", unit)
+    network = Network()
+    silent, busy = [cast(FakeLink, await network.pool.link(peer_id)) for peer_id in "12"]
+    silent.confirms = busy.confirms = False
+    busy.active = 1
+    stopping = asyncio.ensure_future(network.pool.stop(60))
+    await until(lambda: silent.gone.done())
+    assert not busy.gone.done()
+    busy.close()
+    await asyncio.wait_for(stopping, 5)
 
 
 # -- attempts ----------------------------------------------------------------------------------------------------------

@@ -6,28 +6,21 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
-from typing import cast
 
 import pytest
 from aioice import stun
-from aiortc import RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aioice.ice import StunProtocol
+from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from bonevalue import rtc, rtc_guard
 from bonevalue.errors import ConnectFailed
-from bonevalue.link import CloseReason, IceConfig
+from bonevalue.link import CloseReason, IceConfig, Stage, Tried
+from bonevalue.relay import Relay
 from bonevalue.rtc import RtcConnection, RtcEngine, RtcLink
 from bonevalue.wire.signals import IceServer
 from tests.support.links import NO_SERVERS, Ends, connect, listen
+from tests.support.scripted_turn import PASSWORD, USERNAME, scripted_turn
 from tests.support.waiting import until
-
-TURN = IceServer(urls=["turn:192.0.2.9"], username="u", credential="p")
-
-
-def configured(connection: RtcConnection) -> list[RTCIceServer]:
-    """The servers that aiortc was given."""
-    servers: list[RTCIceServer] | None = vars(connection._pc)["_RTCPeerConnection__configuration"].iceServers
-    assert servers is not None  # else it would ask a public one
-    return servers
 
 
 @pytest.fixture
@@ -38,23 +31,10 @@ async def ends() -> AsyncIterator[Ends]:
     await ends.close()
 
 
-@pytest.mark.parametrize(
-    ("urls", "relay_only", "used"),
-    [
-        ([], False, []),
-        (["stun:a", "stun:b", "turn:c", "turn:d"], False, ["stun:a", "turn:c"]),
-        (["stun:a", "turn:c"], True, ["turn:c"]),
-        (["nonsense", "stun:", "http://a", "stun:b?transport=udp", "stun:[::1]", "stun:c"], False, ["stun:c"]),
-        (["stuns:a", "turn:b?transport=sctp", "turns:c?transport=udp", "turns:d"], False, ["turns:d"]),
-        (["turn:a?transport=tcp"], False, ["turn:a?transport=tcp"]),
-    ],
-)
-async def test_one_stun_and_one_turn_server_are_used(urls: list[str], relay_only: bool, used: list[str]) -> None:
-    ice = IceConfig((IceServer(urls=urls, username="u", credential="p"),), relay_only=relay_only)
-    connection = RtcEngine().connection(ice)
-    servers = configured(connection)
-    assert [url for server in servers for url in server.urls] == used
-    assert all((server.username, server.credential) == ("u", "p") for server in servers if server.urls[0][0] == "t")
+async def test_aiortc_is_given_no_servers() -> None:
+    connection = RtcEngine().connection(IceConfig((IceServer(urls=["stun:192.0.2.1"]),)))
+    # An empty list, not None: without one it would ask a public server.
+    assert vars(connection._pc)["_RTCPeerConnection__configuration"].iceServers == []
     await connection.close()
 
 
@@ -76,84 +56,6 @@ async def test_a_description_is_complete_and_says_what_we_take() -> None:
     await connection.close()
 
 
-class StunServer(asyncio.DatagramProtocol):
-    """Answers who asks for its address, as long as it is told to."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.answers = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        request = stun.parse_message(data)
-        self.asked += 1
-        if self.answers:
-            kind = stun.Class.RESPONSE
-            response = stun.Message(request.message_method, kind, transaction_id=request.transaction_id)
-            response.attributes["XOR-MAPPED-ADDRESS"] = ("203.0.113.5", 1234)
-            self.transport.sendto(bytes(response), addr)
-
-
-@pytest.fixture
-async def stun_servers() -> AsyncIterator[tuple[StunServer, StunServer, IceConfig]]:
-    """Two STUN servers on loopback, and the configuration that names both."""
-    loop = asyncio.get_running_loop()
-    servers, urls = [], []
-    for _ in range(2):
-        transport, server = await loop.create_datagram_endpoint(StunServer, local_addr=("127.0.0.1", 0))
-        servers.append(server)
-        urls.append(f"stun:127.0.0.1:{transport.get_extra_info('sockname')[1]}")
-    yield servers[0], servers[1], IceConfig((IceServer(urls=urls),))
-    for server in servers:
-        server.transport.close()
-    await asyncio.sleep(0)
-
-
-async def test_the_first_stun_server_is_asked(stun_servers: tuple[StunServer, StunServer, IceConfig]) -> None:
-    first, second, ice = stun_servers
-    connection = RtcEngine().connection(ice)
-    assert " 203.0.113.5 1234 typ srflx" in await connection.create_offer()
-    assert (first.asked, second.asked) == (1, 0)
-    await connection.close()
-
-
-async def test_a_silent_stun_server_does_not_hold_up_for_long(
-    stun_servers: tuple[StunServer, StunServer, IceConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, _, ice = stun_servers
-    first.answers = False
-    monkeypatch.setattr(rtc, "GATHER_TIMEOUT", 1)
-    connection = RtcEngine().connection(ice)
-    async with asyncio.timeout(4):  # aioice alone waits for 5 s
-        assert "typ host" in await connection.create_offer()
-    await connection.close()
-
-
-async def test_closing_while_candidates_are_gathered(
-    stun_servers: tuple[StunServer, StunServer, IceConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, _, ice = stun_servers
-    first.answers = False
-    monkeypatch.setattr(rtc, "GATHER_TIMEOUT", 1)
-    monkeypatch.setattr(rtc, "CLOSE_TIMEOUT", 0.2)
-    connection = RtcEngine().connection(ice)
-    offering = asyncio.create_task(connection.create_offer())
-    await until(lambda: first.asked)
-    async with asyncio.timeout(0.9):
-        await connection.close()
-    with pytest.raises(ConnectFailed, match="gathering candidates for the offer"):
-        await offering
-
-
-async def test_a_relay_that_gives_nothing_is_named() -> None:
-    connection = RtcEngine().connection(IceConfig((TURN,), relay_only=True))
-    with pytest.raises(ConnectFailed, match=r"turn:192\.0\.2\.9 gave none"):
-        await connection.create_offer()
-    await connection.close()
-
-
 async def test_a_path_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aioice.stun.RETRY_MAX", 1)
     monkeypatch.setattr("aioice.stun.RETRY_RTO", 0.01)
@@ -163,10 +65,109 @@ async def test_a_path_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
     nowhere = re.sub(r"(a=candidate:.*?) (127\.0\.0\.1|::1) \d+ typ", r"\1 192.0.2.1 9 typ", answer)
     await callee.close()
     await caller.accept_answer(nowhere)
-    assert caller.progress().startswith("looking for a path (ours: host; theirs: host")
-    with pytest.raises(ConnectFailed, match=r"no path .* \(ours: host; theirs: host"):
+    assert caller.stage is Stage.CHECKING
+    with pytest.raises(ConnectFailed, match="no path to the peer was found"):
         await asyncio.wait_for(caller.opened(), 20)
     await caller.close()
+    tried = caller.tried()  # also after the end
+    assert tried.ours == ("host",) and tried.families_meet
+    assert tried.theirs in (("host",), ("host", "prflx"))  # the callee may have asked before it closed
+
+
+async def test_stages() -> None:
+    engine = RtcEngine()
+    caller, callee = engine.connection(NO_SERVERS), engine.connection(NO_SERVERS)
+    told: dict[str, list[str]] = {"caller": [], "callee": []}
+    caller.on_stage, callee.on_stage = told["caller"].append, told["callee"].append
+    assert caller.stage is Stage.IDLE and caller.tried() == Tried()
+    offer = await caller.create_offer()
+    assert caller.tried() == Tried(("host",))
+    await caller.accept_answer(await callee.accept_offer(offer))
+    await asyncio.wait_for(asyncio.gather(caller.opened(), callee.opened()), 10)
+    await asyncio.gather(caller.close(), callee.close())
+    assert told == {
+        "caller": ["gathering", "waiting", "checking", "dtls", "open", "ended"],
+        "callee": ["gathering", "checking", "dtls", "open", "ended"],
+    }
+
+
+async def test_what_the_listener_of_stages_raises_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(stage: Stage) -> None:
+        raise ValueError(stage)
+
+    connection = RtcEngine().connection(NO_SERVERS)
+    connection.on_stage = fail
+    assert "a=candidate" in await connection.create_offer()
+    await connection.close()
+    assert caplog.text.count("a handler of a connection raised") == 3
+
+
+@pytest.mark.parametrize("own", ["127.0.0.1", "::1"])
+async def test_the_path_tells_family_and_address(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtc_guard, "_find_addresses", lambda use_ipv4, use_ipv6: [own])
+    ends = await connect(RtcEngine())
+    family = "IPv6" if ":" in own else "IPv4"
+    path = ends.caller.path()
+    assert path is not None and path.remote in ("host", "prflx")
+    assert (path.local, path.family, path.relay, path.local_address) == ("host", family, "", own)
+    await ends.close()
+
+
+async def test_families_that_do_not_meet_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = RtcEngine()
+    monkeypatch.setattr(rtc_guard, "_find_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
+    caller = engine.connection(NO_SERVERS)
+    offer = await caller.create_offer()
+    monkeypatch.setattr(rtc_guard, "_find_addresses", lambda use_ipv4, use_ipv6: ["::1"])
+    callee = engine.connection(NO_SERVERS)
+    await callee.accept_offer(offer)
+    assert callee.tried() == Tried(("host",), ("host",), families_meet=False)
+    await asyncio.gather(caller.close(), callee.close())
+
+
+async def test_a_check_that_a_nat_dropped_is_sent_again_as_soon_as_the_peers_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aioice.stun.RETRY_RTO", 60.0)
+    monkeypatch.setattr(rtc_guard, "_find_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
+    engine = RtcEngine()
+    caller, callee = engine.connection(NO_SERVERS), engine.connection(NO_SERVERS)
+    send, dropped = StunProtocol.send_stun, 0
+
+    def nat(protocol: StunProtocol, message: stun.Message, address: tuple[str, int]) -> None:
+        nonlocal dropped
+        is_check = message.message_class is stun.Class.REQUEST and protocol.receiver is callee._ice._connection
+        if is_check and caller.stage is Stage.WAITING:
+            dropped += 1  # the caller's NAT knows nothing of the callee yet
+        else:
+            send(protocol, message, address)
+
+    monkeypatch.setattr(StunProtocol, "send_stun", nat)
+    answer = await callee.accept_offer(await caller.create_offer())
+    await until(lambda: dropped)
+    await caller.accept_answer(answer)
+    await asyncio.wait_for(asyncio.gather(caller.opened(), callee.opened()), 10)
+    await asyncio.gather(caller.close(), callee.close())
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+async def test_a_relay_that_neither_side_uses_is_given_back(in_use: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtc, "RELAY_UNUSED", 1.2)
+    async with scripted_turn() as turn:
+        ends = await connect(RtcEngine(), ice=IceConfig((IceServer([turn.url], USERNAME, PASSWORD),)))
+        assert turn.held == 2
+        caller = ends.caller
+        assert isinstance(caller, RtcConnection) and caller.tried().ours == ("host", "relay")
+        if in_use:
+            [relay] = [each for each in caller._ice._connection._protocols if each.local_candidate.type == "relay"]
+            assert isinstance(relay.transport, Relay)
+            relay.transport.heard += 60.0  # as if the peer sent to it
+        await until(lambda: turn.held == in_use)
+        heard = listen(ends.theirs)
+        ends.ours.send(b"still there")
+        await until(lambda: heard.messages == [b"still there"])
+        await ends.close()
+        await until(lambda: turn.held == 0)
 
 
 async def test_a_name_that_nobody_knows_does_not_hold_up() -> None:

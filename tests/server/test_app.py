@@ -8,11 +8,12 @@ import json
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -283,6 +284,24 @@ async def test_tls(tmp_path: Path, certificate: Path) -> None:
         async with dial(server, ssl=ssl.create_default_context()):
             pass
     await server.stop()
+
+
+@pytest.mark.parametrize("loop_factory", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_socket_that_never_begins_tls_is_closed_in_time(
+    tmp_path: Path, certificate: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
+) -> None:
+    async def wait_silently() -> None:
+        tls = {"cert_file": str(certificate), "key_file": str(tmp_path / "key.pem")}
+        server = DiscoveryServer(settings_of(tmp_path, tls=tls, limits={"login_timeout": 0.5}))
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+        await server.stop()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(wait_silently())
 
 
 # -- STUN ------------------------------------------------------------------------------------------------------------

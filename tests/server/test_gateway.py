@@ -301,6 +301,7 @@ async def test_a_client_that_does_not_read_is_closed_and_harms_nobody(
             assert error["data"]["code"] == "peer_offline"  # it lost its session, and is not missed yet
             assert sum(message["type"] == "peerRequest" for message in heard) > 50
             assert await slow.closed() == (4005, "slow")
+            assert site.server.counters.sockets_closed["slow"] == 1
         for task in listeners:
             task.cancel()
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bonevalue.errors import LocalProtocolError, Unavailable
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.keys import to_base64url
-from bonevalue.wire.signals import Binary, Login, PeerConnect, PeerList
+from bonevalue.wire.signals import Binary, Login, PeerConnect, PeerList, PeerResponse
 from bonevalue_server.hub import Hub
 from bonevalue_server.sessions import TRANSITIONS, Session, State
 from bonevalue_server.store import Store
@@ -222,6 +222,26 @@ async def test_the_newest_socket_wins(world: World, friends: tuple[Person, Perso
     assert watcher.news() == []
     watcher.tell(request(new.peer_id))
     assert new.types()[-1] == "peerRequest" and "peerRequest" not in old.types()
+
+
+async def test_who_waits_for_an_answer_hears_that_the_peer_has_another_socket(
+    world: World, friends: tuple[Person, Person]
+) -> None:
+    alice, bob = friends
+    caller, answered, old = await world.enter(bob), await world.enter(bob), await world.enter(alice)
+    for each in (caller, answered):
+        each.tell(request(old.peer_id))
+    old.tell(PeerResponse(answered.peer_id, None, Binary(b"an answer"), Binary(bytes(64))))
+    for each in (caller, answered):
+        each.news()
+    old.leave(may_return=True)
+    await world.enter(alice, resume=(old.peer_id, old.ticket))
+    assert caller.news() == [("peerConnect", {"name": "alice", "id": old.peer_id})]
+    assert answered.news() == []
+    world.wait(60)  # it would have been told that its request is over
+    caller.news()
+    await world.enter(alice, resume=(old.peer_id, old.ticket))
+    assert caller.news() == []
 
 
 @pytest.mark.parametrize("forged", ["ticket", "id", "account"])

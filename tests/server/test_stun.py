@@ -147,7 +147,7 @@ async def test_many_at_once(stage: Stage) -> None:
         b"\0",
         os.urandom(20),
         encode_request(bytes(12)) + bytes(1),
-        encode_response(bytes(12), "127.0.0.1", 5),
+        encode_response(bytes(12), bytes(4), 5),
         bytes.fromhex("000300002112a442") + bytes(12),  # TURN's Allocate
         bytes.fromhex("001100002112a442") + bytes(12),  # an indication
         bytes.fromhex("000100082112a442") + bytes(12) + bytes.fromhex("0003000400000006"),  # "answer from elsewhere"
@@ -189,6 +189,18 @@ async def test_a_network_gets_so_many_answers_a_second(stage: Stage) -> None:
     client.send(encode_request(bytes(12)))
     await stage.ignored("rate_limited", 2)
     assert client.is_left_alone()
+
+
+def test_an_ipv6_network_is_a_64() -> None:
+    counters = Counters()
+    responder = StunResponder([], Limits.model_validate({"stun_per_ip": "2/s"}), counters, clock=lambda: 0.0)
+    request = encode_request(bytes(12))
+    sources = ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::3", "fe80::1%eth0", "2001:db8:0:1::1"]
+    answered = [responder._answer(request, (host, 5, 0, 0)) is not None for host in sources]
+    assert answered == [True, True, False, True, True]
+    mapped = [responder._answer(request, (f"::ffff:192.0.2.{number}", 5, 0, 0)) is not None for number in range(9)]
+    assert all(mapped)
+    assert counters.stun_ignored["rate_limited"] == 1
 
 
 async def test_all_together_get_so_many_answers_a_second(stage: Stage) -> None:

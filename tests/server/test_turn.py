@@ -16,6 +16,7 @@ from bonevalue.wire.signals import RequestIceServers
 from bonevalue_server.ice import IceHandout
 from bonevalue_server.records import AccountId
 from tests.support import identity
+from tests.support.accounts import Person
 from tests.support.hub_world import REALM, Client, World, open_world, settings_of
 
 SECRET = "north wind and sun"
@@ -104,18 +105,21 @@ def test_a_credential_is_never_good_for_less_than_its_lifetime(tmp_path: Path) -
 
 
 async def test_the_name_in_it_is_that_of_the_account_and_tells_nothing(tmp_path: Path) -> None:
-    names: list[str] = []
-    for _ in range(2):  # the second time is a restart
-        async with open_world(tmp_path, turn=TURN) as world:
-            alice, bob = await world.person("alice"), await world.person("bob")
-            for person in (alice, alice, bob):
-                client = await world.enter(person)
-                names.append(turn_of(told(client)[0])["username"].partition(":")[2])
-    assert len({*names[:2], *names[3:5]}) == 1 and names[2] == names[5] != names[0]
-    for name in names:
-        assert "alice" not in name and "bob" not in name
-    other = IceHandout(settings_of(tmp_path, turn=TURN), stun=[], secret=b"another server's key")
-    assert names[0] not in str(other.for_account(AccountId(1), "", NOW).servers[0].username)
+    async def name_of(world: World, person: Person) -> str:
+        client = await world.enter(person)
+        username: str = turn_of(told(client)[0])["username"]
+        return username.partition(":")[2]
+
+    async with open_world(tmp_path, turn=TURN) as world:
+        alice, bob = await world.person("alice"), await world.person("bob")
+        name, others = await name_of(world, alice), await name_of(world, bob)
+        assert name == await name_of(world, alice) != others
+    async with open_world(tmp_path, turn=TURN) as world:  # a restart
+        assert (await name_of(world, alice), await name_of(world, bob)) == (name, others)
+    assert "alice" not in name and str(alice.account.id) != name
+    settings = settings_of(tmp_path, turn=TURN)
+    (elsewhere,) = IceHandout(settings, stun=[], secret=b"another's key").for_account(alice.account.id, "", NOW).servers
+    assert name not in str(elsewhere.username)
 
 
 async def test_who_logs_in_by_password_gets_no_credential(tmp_path: Path) -> None:

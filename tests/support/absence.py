@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,20 +128,20 @@ class Platform:
         await self._peer.stop(0.0)
         self._exits.close()
 
-    async def _start(self, name: str, content: dict[str, Any]) -> Daemon:
+    def _start(self, name: str, content: dict[str, Any]) -> Daemon:
         daemon = Daemon(write_yaml(self._folder / name / "bonevalue.yaml", content))
         self._running.append(daemon)
         return daemon
 
     async def _serve(self) -> Daemon:
-        daemon = await self._start("server", discovery_role(self._port, {"admin": PASSWORD}))
+        daemon = self._start("server", discovery_role(self._port, {"admin": PASSWORD}))
         await asyncio.to_thread(daemon.wait_for, "listens on")
         return daemon
 
     async def _join(self, name: str) -> tuple[str, Daemon]:
         """Start a daemon; gives its peer id, too."""
         write_module(self._folder / name, "parts", MODULE)
-        daemon = await self._start(name, peer_role(self._port, modules=["modules.parts.Pass", "modules.parts.Echo"]))
+        daemon = self._start(name, peer_role(self._port, modules=["modules.parts.Pass", "modules.parts.Echo"]))
         online = await asyncio.to_thread(daemon.wait_for, r"online as admin, peer (\d+)")
         return online[1], daemon
 
@@ -161,7 +162,7 @@ class Platform:
     async def _links_made(self) -> int:
         """By all three together, since they started."""
         stats = await self.near("bv.stats", None), await self.far_by_near("bv.stats", None)
-        return self._peer.counters.links_dialled + sum(each["counters"]["links_dialled"] for each in stats)
+        return self._peer.counters.links_dialled + sum(int(each["counters"]["links_dialled"]) for each in stats)
 
     # -- the absence -----------------------------------------------------------------------------------------------
 
@@ -190,15 +191,15 @@ class Platform:
         absence.new_links = await self._links_made() - links
         return absence
 
-    async def _call(self, way: Any, absence: Absence, over: asyncio.Event) -> None:
+    async def _call(self, way: Callable[[str, Any], Awaitable[Any]], absence: Absence, over: asyncio.Event) -> None:
         """Call by a way that is there."""
         while not over.is_set():
-            began = time.monotonic()
+            began, number = time.monotonic(), absence.calls
+            absence.calls += 1
             try:
-                assert await way("Echo", absence.calls) is not None
+                assert await way("Echo", number) == number
             except BoneValueError as error:
                 absence.failures.append(error)
-            absence.calls += 1
             absence.slowest = max(absence.slowest, time.monotonic() - began)
             await asyncio.sleep(PAUSE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import Any, cast
 
 from bonevalue.errors import RemoteProtocolError
@@ -22,6 +23,7 @@ class StunServer(asyncio.DatagramProtocol):
         ignored: how many requests of each client it loses before it answers.
         noise: datagrams that it sends before each answer.
         through: another one, from whose socket it answers.
+        only: the one client address that it answers; None for all.
     """
 
     def __init__(
@@ -31,12 +33,14 @@ class StunServer(asyncio.DatagramProtocol):
         ignored: int = 0,
         noise: tuple[bytes, ...] = (),
         through: StunServer | None = None,
+        only: str | None = None,
     ) -> None:
         self.requests = 0
         self._seen = seen
         self._ignored = ignored
         self._noise = noise
         self._through = through or self
+        self._only = only
 
     @property
     def port(self) -> int:
@@ -51,19 +55,19 @@ class StunServer(asyncio.DatagramProtocol):
         """The socket is open."""
         self._transport = cast(asyncio.DatagramTransport, transport)
 
-    def datagram_received(self, data: bytes, address: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Any) -> None:
         """A request."""
         try:
             transaction = decode_request(data)
         except RemoteProtocolError:
             return
         self.requests += 1
-        if self.requests <= self._ignored:
+        if self.requests <= self._ignored or self._only not in (None, addr[0]):
             return
         for datagram in self._noise:
-            self._transport.sendto(datagram, address)
-        seen = self._seen or address[:2]
-        self._through._transport.sendto(encode_response(transaction, *seen), address)
+            self._transport.sendto(datagram, addr)
+        host, port = self._seen or addr[:2]
+        self._through._transport.sendto(encode_response(transaction, ip_addr(host).packed, port), addr)
 
 
 @asynccontextmanager

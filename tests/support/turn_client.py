@@ -69,16 +69,21 @@ class TurnClient:
     ) -> None:
         self.username, self.credential = username, credential
         self.relayed: Address = ("", 0)
+        self._server = server
+        self._is_stream = transport != "udp"
+        self._tls = tls
+        self._open()
+
+    def _open(self) -> None:
         self._realm = self._nonce = b""
-        if transport == "udp":
+        if self._is_stream:
+            self._socket = socket.create_connection(self._server, timeout=PATIENCE)
+            if self._tls is not None:
+                self._socket = self._tls[0].wrap_socket(self._socket, server_hostname=self._tls[1])
+        else:
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._socket.settimeout(PATIENCE)
-            self._socket.connect(server)
-        else:
-            self._socket = socket.create_connection(server, timeout=PATIENCE)
-            if tls is not None:
-                self._socket = tls[0].wrap_socket(self._socket, server_hostname=tls[1])
-        self._is_stream = transport != "udp"
+            self._socket.connect(self._server)
 
     def __enter__(self) -> TurnClient:
         return self
@@ -100,8 +105,14 @@ class TurnClient:
 
     def allocate(self, *, ipv6: bool = False, tcp: bool = False) -> int:
         """Allocate a relayed address, for UDP or for TCP (RFC 6062)."""
-        family: list[Attribute] = [(_ADDRESS_FAMILY, bytes([2, 0, 0, 0]))] if ipv6 else []
-        answer = self._request(_ALLOCATE, (_TRANSPORT, bytes([6 if tcp else 17, 0, 0, 0])), *family)
+        attributes: list[Attribute] = [(_TRANSPORT, bytes([6 if tcp else 17, 0, 0, 0]))]
+        if ipv6:
+            attributes.append((_ADDRESS_FAMILY, bytes([2, 0, 0, 0])))
+        answer = self._request(_ALLOCATE, *attributes)
+        if answer.code == 437:  # our port had an allocation a moment ago: another port (RFC 8656 section 7.4)
+            self._socket.close()
+            self._open()
+            answer = self._request(_ALLOCATE, *attributes)
         if answer.code == 0:
             self.relayed = _address(answer.attributes[_RELAYED_ADDRESS], answer.transaction)
         return answer.code

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonevalue.wire.presence import HOLD, Presence
-from bonevalue.wire.session_events import PeerConnected, PeerDisconnected
+from bonevalue.wire.session_events import PeerConnected, PeerDisconnected, PeerReturned
 
 
 def test_a_first_list_reports_everybody() -> None:
@@ -18,10 +18,17 @@ def test_a_first_list_reports_everybody() -> None:
 def test_only_differences_are_reported() -> None:
     presence = Presence()
     presence.replace({"1": "bob"}, 0)
-    assert presence.appear("bob", "1") == []
+    assert presence.replace({"1": "bob"}, 0) == []
     assert presence.appear("bob", "2") == [PeerConnected("bob", "2")]
     assert presence.vanish("3") == []
     assert presence.vanish("2") == [PeerDisconnected("2", "bob")]
+    assert presence.peers == {"1": "bob"}
+
+
+def test_one_that_is_known_and_said_to_appear_has_another_socket() -> None:
+    presence = Presence()
+    presence.replace({"1": "bob"}, 0)
+    assert presence.appear("bob", "1") == [PeerReturned("1")]
     assert presence.peers == {"1": "bob"}
 
 
@@ -33,7 +40,7 @@ def test_who_is_missing_is_held_and_then_gone() -> None:
     assert presence.peers == {"1": "bob", "2": "bob", "3": "Us"}
     assert presence.timer() == 100 + HOLD
     assert presence.handle_timer(100 + HOLD - 0.01) == []
-    assert presence.appear("bob", "2") == []  # back in time: nothing happened
+    assert presence.appear("bob", "2") == [PeerReturned("2")]  # back in time
     assert presence.handle_timer(100 + HOLD) == [PeerDisconnected("3", "Us")]
     assert presence.timer() is None
 
@@ -98,6 +105,8 @@ def test_the_reports_always_add_up_to_what_is_known(actions: list[tuple[str, ...
             if isinstance(change, PeerConnected):
                 assert change.id not in seen
                 seen[change.id] = change.name
+            elif isinstance(change, PeerReturned):
+                assert action == "appear" and change.id in seen
             else:
                 assert seen.pop(change.id) == change.name
         assert seen == presence.peers

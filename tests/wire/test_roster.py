@@ -15,6 +15,7 @@ from bonevalue.wire.session_events import (
     KeyChanged,
     PeerConnected,
     PeerDisconnected,
+    PeerReturned,
     UserAdded,
     UserRemoved,
     WentOnline,
@@ -77,7 +78,7 @@ def test_peers_of_a_restarted_server_have_fifteen_seconds() -> None:
     talk.lose()
     assert talk.log_in([BOB_ENTRY], {}) == [WentOnline("100", resumed=True)]
     assert talk.wait(HOLD - 1) == []
-    assert talk.tell(PeerConnect("bob", "7")) == []
+    assert talk.tell(PeerConnect("bob", "7")) == [PeerReturned("7")]
     assert talk.wait(1) == [PeerDisconnected("8", "bob")]
     assert talk.session.peers == {"7": "bob"} and talk.session.timer() is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 from hypothesis import given
@@ -61,27 +61,18 @@ def test_the_samples_of_the_standard(data: bytes, address: MappedAddress) -> Non
 
 def test_exact_bytes() -> None:
     assert encode_request(TRANSACTION) == bytes.fromhex("000100002112a442000102030405060708090a0b")
-    assert encode_response(RFC_TRANSACTION, "192.0.2.1", 32853) == bytes.fromhex(
+    assert encode_response(RFC_TRANSACTION, ip_address("192.0.2.1").packed, 32853) == bytes.fromhex(
         "0101000c2112a442b7e7a701bc34d686fa87dfae002000080001a147e112a643"
     )
 
 
 @given(transactions, st.ip_addresses(), ports)
-def test_a_question_and_its_answer(transaction: bytes, address: object, port: int) -> None:
+def test_a_question_and_its_answer(transaction: bytes, address: IPv4Address | IPv6Address, port: int) -> None:
     request = encode_request(transaction)
     assert len(request) == 20
-    response = encode_response(decode_request(request), str(address), port)
-    assert len(response) == (44 if ":" in decode_response(response, transaction).host else 32)
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    assert decode_response(response, transaction) == (str(mapped), port)
-
-
-@pytest.mark.parametrize(
-    ("host", "told"),
-    [("::ffff:203.0.113.7", "203.0.113.7"), ("fe80::1%eth0", "fe80::1"), ("2001:0DB8::1", "2001:db8::1")],
-)
-def test_addresses_as_sockets_write_them(host: str, told: str) -> None:
-    assert decode_response(encode_response(TRANSACTION, host, 1), TRANSACTION) == (told, 1)
+    response = encode_response(decode_request(request), address.packed, port)
+    assert len(response) == (32 if address.version == 4 else 44)
+    assert decode_response(response, transaction) == (str(address), port)
 
 
 def test_a_request_may_have_attributes_that_can_be_ignored() -> None:
@@ -127,7 +118,7 @@ def test_what_is_no_request(data: bytes) -> None:
     ("data", "why"),
     [
         (encode_request(TRANSACTION), "no answer"),
-        (encode_response(bytes(12), "192.0.2.1", 1), "no answer"),
+        (encode_response(bytes(12), bytes(4), 1), "no answer"),
         (message(0x0101), "names no address"),
         (message(0x0101, (0x0001, bytes.fromhex("00010001c0000201"))), "names no address"),  # RFC 3489's attribute
         (message(0x0101, (0x0020, b"")), "part of an address"),
@@ -151,7 +142,7 @@ def _attribute(number: int, value: bytes) -> bytes:
 
 
 def test_the_first_of_two_addresses_counts() -> None:
-    one, other = (encode_response(TRANSACTION, f"192.0.2.{number}", 5)[24:] for number in (1, 2))
+    one, other = (encode_response(TRANSACTION, bytes([192, 0, 2, number]), 5)[24:] for number in (1, 2))
     assert decode_response(message(0x0101, (0x0020, one), (0x0020, other)), TRANSACTION) == ("192.0.2.1", 5)
 
 

@@ -47,11 +47,11 @@ def doctor(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TARGET]", help="Whom you cannot reach: an alias, a peer id, Us, or '*'.", show_default=False
+            metavar="TARGET", help="Whom you cannot reach: an alias, a peer id, Us, or '*'.", show_default=False
         ),
     ] = None,
     module: Annotated[
-        str | None, typer.Argument(metavar="[MODULE]", help="A module that it should serve to you.", show_default=False)
+        str | None, typer.Argument(metavar="MODULE", help="A module that it should serve to you.", show_default=False)
     ] = None,
     file: ConfigFile = DEFAULT_FILE,
     json: JsonLines = False,

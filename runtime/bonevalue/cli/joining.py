@@ -7,6 +7,8 @@ nor a wrong argument should wait for that.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,9 +27,7 @@ T = TypeVar("T")
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Do the work of a command; only what a person must know is logged meanwhile."""
-    from bonevalue import logs
-
-    logs.configure("error", "console")
+    logging.basicConfig(level=logging.ERROR, format="bv: %(message)s", force=True)
     return uvloop.run(work)
 
 
@@ -40,7 +40,8 @@ async def joined(settings: PeerSettings) -> AsyncIterator[Peer]:
         ServerUnreachable: there is no server at the first try; a command does not wait for better times.
         DiscoveryError: the login was refused, or the realm is another.
     """
+    keys = asyncio.get_running_loop().run_in_executor(None, settings.derive_keys)  # while the rest is loaded
     from bonevalue.peer import Peer
 
-    async with Peer.from_settings(settings, visible=False) as peer:
+    async with Peer.from_settings(settings, visible=False, keys=await keys) as peer:
         yield peer

@@ -7,6 +7,7 @@ same: a server that is down does not hide that UDP is blocked as well.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -28,7 +29,7 @@ from bonevalue.diagnosis.findings import (
 from bonevalue.diagnosis.server import ServerExamination
 from bonevalue.diagnosis.stun import StunSurvey
 from bonevalue.diagnosis.target import examine_target
-from bonevalue.diagnosis.turn import TurnServer, examine_turn
+from bonevalue.diagnosis.turn import TurnServer, examine_turn, relays_of
 from bonevalue.errors import (
     BoneValueError,
     LoginRefused,
@@ -48,6 +49,8 @@ from bonevalue.wire.refusals import plain
 __all__ = ["examine"]
 
 _NO_LOGIN = "there is no login"
+#: What links are made from on a machine that has no other address.
+LOOPBACK = ("127.0.0.1", "::1")
 
 _LOGIN_ADVICE: dict[type[BoneValueError], str] = {
     LoginRefused: "check username and password in credentials, and that the account exists on that server",
@@ -101,6 +104,7 @@ async def _log_in(peer: Peer) -> Finding:
     try:
         await peer.start()
     except BoneValueError as error:
+        await peer.stop()  # it would try again, and be online in the middle of the rest
         advice = _LOGIN_ADVICE.get(type(error), "see docs/errors.md for this code")
         return fail("login", f"{peer.name}: {error.code}: {plain(error.message)}", advice, code=error.code)
     seconds = time.monotonic() - began
@@ -121,25 +125,24 @@ async def _examine_network(peer: Peer, server: ServerExamination, doing: Doing) 
     else:
         yield _judge_addresses(own, Address.parse(peer.settings.server.address))
     stun, turn = _servers(peer, server.ahead)
+    if not stun and not turn and not peer.is_online:
+        for check in ("stun", "nat", "turn"):
+            yield not_tried(check, f"{_NO_LOGIN}, and the settings name no server")
+        return
+    doing("stun and turn")
     relay_only = peer.settings.ice.policy == "relay"
+    others = [each.url for each in turn if each.url.transport == "udp"]
+    survey = StunSurvey([], [], ()) if relay_only else StunSurvey(stun, others, own or LOOPBACK)
+    # At the same time: what is told of the NAT depends on whether there is a relay to fall back on.
+    trials, _ = await asyncio.gather(examine_turn(turn, IceConfig(tls=_trusted(peer.settings))), survey.ask())
     if relay_only:
         yield ok("stun", "not used: ice.policy is relay")
     else:
-        doing("stun")
-        survey = StunSurvey(
-            stun, [each.url for each in turn if each.url.transport == "udp"], own or ["127.0.0.1", "::1"]
-        )
-        await survey.ask()
-        for finding in survey.findings():
+        for finding in (*survey.findings(), *survey.nat_findings(relays_of(trials))):
             yield finding
-        streams = any(each.url.transport != "udp" for each in turn)
-        for finding in survey.nat_findings(turn=bool(turn), turn_streams=streams):
-            yield finding
-    if turn:
-        doing("turn")
-        for finding in await examine_turn(turn, IceConfig(tls=_trusted(peer.settings))):
-            yield finding
-    else:
+    for trial in trials:
+        yield trial
+    if not trials:
         yield _no_turn(relay_only=relay_only, online=peer.is_online)
 
 
@@ -154,7 +157,7 @@ def _judge_addresses(own: list[str], address: Address) -> Finding:
 
 def _servers(peer: Peer, ahead: float) -> tuple[list[IceUrl], list[TurnServer]]:
     """The STUN and TURN servers to try; URLs that this program cannot use are not among them."""
-    stun: list[IceUrl] = []
+    stun: dict[IceUrl, None] = {}  # for its order
     turn: list[TurnServer] = []
     now = time.time() - ahead
     for server in peer.ice_servers:
@@ -165,10 +168,10 @@ def _servers(peer: Peer, ahead: float) -> tuple[list[IceUrl], list[TurnServer]]:
             except ValueError:
                 continue
             if url.is_stun:
-                stun.append(url)
+                stun[url] = None
             else:
                 turn.append(TurnServer(url, Login(server.username, server.credential), left))
-    return stun, turn
+    return list(stun), turn
 
 
 def _trusted(settings: PeerSettings) -> ssl.SSLContext | None:

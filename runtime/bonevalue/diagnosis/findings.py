@@ -74,12 +74,16 @@ def ok(check: str, text: str, **facts: Any) -> Finding:
 
 def warn(check: str, text: str, advice: str, **facts: Any) -> Finding:
     """It works, but."""
-    return Finding(check, Verdict.WARN, text, advice, facts)
+    return Finding(check, Verdict.WARN, text, _sentence(advice), facts)
 
 
 def fail(check: str, text: str, advice: str, **facts: Any) -> Finding:
     """It does not work."""
-    return Finding(check, Verdict.FAIL, text, advice, facts)
+    return Finding(check, Verdict.FAIL, text, _sentence(advice), facts)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
 
 
 def not_tried(check: str, why: str) -> Finding:

@@ -30,7 +30,8 @@ __all__ = ["CERTIFICATE_DAYS", "CLOCK_LIMIT", "CLOCK_WARNING", "ServerExaminatio
 
 #: Seconds for each step.
 STEP_TIMEOUT = 5.0
-#: A certificate that ends within so many days is worth a warning.
+#: Days before its end at which a certificate should have been renewed, unless it was made for a shorter life: then the
+#: last third of that.
 CERTIFICATE_DAYS = 14
 #: Seconds between two clocks at which peers refuse each other (`clock_skew`), and at which it is time to say so.
 CLOCK_LIMIT, CLOCK_WARNING = 300.0, 30.0
@@ -167,9 +168,9 @@ class ServerExamination:
             text = f"no TLS with {written((self._open, self._port))}: {why(error)}"
             raise _Failed(fail("tls", text, "check that the port of server.address is the one for wss://")) from None
         channel: ssl.SSLObject = transport.get_extra_info("ssl_object")
-        version, certificate = channel.version() or "TLS", channel.getpeercert() or {}
+        certificate = channel.getpeercert() or {}
         transport.abort()
-        return _judge_certificate(version, str(certificate.get("notAfter", "")))
+        return _judge_certificate(str(channel.version()), str(certificate["notBefore"]), str(certificate["notAfter"]))
 
     async def _greet(self) -> Finding:
         """Whether a discovery server of the right realm answers."""
@@ -264,13 +265,11 @@ def _certificate_advice(code: int) -> str:
     return _CERTIFICATE_ADVICE.get(code, "get a valid certificate for the server, or correct server.ca_file")
 
 
-def _judge_certificate(version: str, ends: str) -> Finding:
-    if not ends:
-        return ok("tls", version, version=version)
-    moment = ssl.cert_time_to_seconds(ends)
-    days = int((moment - time.time()) // 86_400)
-    until = time.strftime("%Y-%m-%d", time.gmtime(moment))
-    facts = {"version": version, "certificateEnds": moment}
-    if days < CERTIFICATE_DAYS:
-        return warn("tls", f"{version}; the certificate ends on {until}, in {days} days", "renew it", **facts)
+def _judge_certificate(version: str, begins: str, ends: str) -> Finding:
+    beginning, end = map(ssl.cert_time_to_seconds, (begins, ends))
+    left = end - time.time()
+    until = time.strftime("%Y-%m-%d", time.gmtime(end))
+    facts = {"version": version, "certificateEnds": end}
+    if left < min(CERTIFICATE_DAYS * 86_400, (end - beginning) / 3):
+        return warn("tls", f"{version}; the certificate ends on {until}, in {span(left)}", "renew it", **facts)
     return ok("tls", f"{version}, certificate good until {until}", **facts)

@@ -115,21 +115,20 @@ class StunSurvey:
 
     # -- the NAT -----------------------------------------------------------------------------------------------------
 
-    def nat_findings(self, *, turn: bool, turn_streams: bool) -> list[Finding]:
+    def nat_findings(self, relays: Collection[str]) -> list[Finding]:
         """
         The kind of NAT, for each address family that has an answer.
 
         Args:
-            turn: whether there is a TURN server to fall back on.
-            turn_streams: whether there is one over TCP or TLS.
+            relays: the ways to a TURN server that work: some of ``udp``, ``tcp``, ``tls``.
         """
         if not self._replies:
             return [warn("nat", "unknown: there is no STUN server to ask", _ADVICE_NO_STUN, kind=NatKind.UNKNOWN)]
         by_family = {each: self._sightings(each) for each in self._families}
         answered = {each: sightings for each, sightings in by_family.items() if sightings}
         if not answered:
-            return [_blocked(len({reply.url for reply in self._replies}), turn_streams=turn_streams)]
-        return [self._judge_nat(each, sightings, turn=turn) for each, sightings in answered.items()]
+            return [_blocked(len({reply.url for reply in self._replies}), relays)]
+        return [self._judge_nat(each, sightings, relays) for each, sightings in answered.items()]
 
     def _sightings(self, of_family: str) -> list[Sighting]:
         return [
@@ -138,7 +137,7 @@ class StunSurvey:
             if reply.family == of_family and reply.seen is not None
         ]
 
-    def _judge_nat(self, of_family: str, sightings: list[Sighting], *, turn: bool) -> Finding:
+    def _judge_nat(self, of_family: str, sightings: list[Sighting], relays: Collection[str]) -> Finding:
         kind = nat_kind(sightings, self._own)
         beyond = outside(sightings, self._own)
         seen = (beyond or sightings)[0].seen
@@ -146,8 +145,8 @@ class StunSurvey:
         if ipaddress.ip_address(seen[0]).is_loopback:
             return ok("nat", f"{of_family}: nothing to tell, the STUN server is on this machine", **facts)
         text = f"{of_family}: {_NAT_TEXTS[kind].format(host=seen[0], seen=written(seen))}"
-        if kind is NatKind.SYMMETRIC and not turn:
-            return warn("nat", text, "have the operator add a TURN server (discovery.turn, docs/nat.md)", **facts)
+        if kind is NatKind.SYMMETRIC and not relays:
+            return warn("nat", text, "have the operator set up a TURN server (discovery.turn, docs/nat.md)", **facts)
         return ok("nat", text, **facts)
 
 
@@ -160,12 +159,12 @@ _NAT_TEXTS = {
 _ADVICE_NO_STUN = "have the discovery server answer STUN (discovery.stun), or name a server in ice.servers"
 
 
-def _blocked(asked: int, *, turn_streams: bool) -> Finding:
-    text = f"no answer over UDP from any of {asked} servers" if asked > 1 else "no answer over UDP from the only server"
-    if turn_streams:
+def _blocked(asked: int, relays: Collection[str]) -> Finding:
+    text = "no answer over UDP from " + (f"any of {asked} servers" if asked > 1 else "the only server")
+    if relays:
         advice = "let UDP out of this network, if you can: until then links go through TURN over TCP, which is slower"
         return warn("nat", text, advice, kind=NatKind.BLOCKED)
-    advice = "let UDP out of this network, or have the operator add TURN over TCP or TLS (discovery.turn, docs/nat.md)"
+    advice = "let UDP out of this network, or have the operator set up TURN over TCP or TLS (docs/nat.md)"
     return fail("nat", text, advice, kind=NatKind.BLOCKED)
 
 
@@ -224,11 +223,11 @@ class _Asker(asyncio.DatagramProtocol):
             await asyncio.sleep(began + moment - time.monotonic())
             self._transport.sendto(request, server)
 
-    def datagram_received(self, data: bytes, address: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Any) -> None:
         """Something came; whatever is not an answer to a request of ours is passed over."""
         transaction = data[8 : 8 + TRANSACTION_SIZE]
         server, answer = self._waiting.get(transaction, (None, None))
-        if server is None or answer is None or answer.done() or server != tuple(address[:2]):
+        if server is None or answer is None or answer.done() or server != tuple(addr[:2]):
             return
         try:
             mapped = decode_response(data, transaction)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,6 +12,7 @@ from bonevalue.errors import (
     BoneValueError,
     ClockSkew,
     ConnectFailed,
+    ConnectReport,
     ContactConflict,
     Deadline,
     IdentityConflict,
@@ -181,14 +182,20 @@ def _linked(peer: PeerEntry, ping: Ping) -> Finding:
 
 def _not_linked(peer: PeerEntry, error: BoneValueError) -> Finding:
     facts = {**_facts_of(peer), "code": error.code}
-    text, advice = plain(error.message), _LINK_ADVICE.get(type(error), "look into the log of that peer")
+    message, advice = error.message, _LINK_ADVICE.get(type(error), "look into the log of that peer")
     report = error.report if isinstance(error, ConnectFailed) else None
     if report is not None:
         facts["report"] = asdict(report)
-        if report.advice:
-            advice = report.advice
-            text = text.removesuffix(report.advice).rstrip()
-    return fail("link", f"{_label(peer)}: {error.code}: {text}", advice, **facts)
+        advice = report.advice or advice
+        message = _without_servers(message, report)
+    return fail("link", f"{_label(peer)}: {error.code}: {plain(message)}", advice, **facts)
+
+
+def _without_servers(message: str, report: ConnectReport) -> str:
+    """The message of an error without what stands elsewhere: the advice, and the servers with lines of their own."""
+    tried, kinds = report.tried, replace(report, servers=()).tried
+    said = message.removesuffix(report.advice).rstrip(" .").removesuffix(f"({tried})").rstrip()
+    return f"{said} ({kinds})" if kinds else said
 
 
 async def _examine_module(peer: Peer, other: PeerEntry, module: str) -> Finding:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bonevalue.wire.session_events import PeerConnected, PeerDisconnected
+from bonevalue.wire.session_events import PeerConnected, PeerDisconnected, PeerReturned
 
 __all__ = ["HOLD", "Presence"]
 
 #: Seconds for which a known peer may be missing from the list after a reconnect before it counts as gone.
 HOLD = 15.0
 
-Change = PeerConnected | PeerDisconnected
+Change = PeerConnected | PeerDisconnected | PeerReturned
 
 
 class Presence:
@@ -31,16 +31,21 @@ class Presence:
 
     def replace(self, listed: Mapping[str, str], now: float) -> list[Change]:
         """Take a whole list (peer id to alias): who is new appears, who is missing is held."""
-        changes = [change for peer_id, name in listed.items() for change in self.appear(name, peer_id)]
+        changes = [
+            change
+            for peer_id, name in listed.items()
+            if self.peers.get(peer_id) != name
+            for change in self.appear(name, peer_id)
+        ]
         self._held = self.peers.keys() - listed.keys()
         self._held_until = now + HOLD
         return changes
 
     def appear(self, name: str, peer_id: str) -> list[Change]:
-        """A peer is online; news only if it was not known under this alias."""
+        """A peer is online: new, or, if it was known under this alias, on another socket."""
         self._held.discard(peer_id)
         if self.peers.get(peer_id) == name:
-            return []
+            return [PeerReturned(peer_id)]
         changes = self.vanish(peer_id)
         self.peers[peer_id] = name
         return [*changes, PeerConnected(name, peer_id)]

@@ -20,6 +20,7 @@ __all__ = [
     "NoticeReceived",
     "PeerConnected",
     "PeerDisconnected",
+    "PeerReturned",
     "Refused",
     "Replied",
     "RequestReceived",
@@ -95,6 +96,13 @@ class PeerConnected:
     """A peer came online, or was there already when we came."""
 
     name: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReturned:
+    """A peer that was online all the time has another socket: what it was asked on the old one may be lost."""
+
     id: str
 
 
@@ -189,6 +197,7 @@ Event = (
     | NoticeReceived
     | PeerConnected
     | PeerDisconnected
+    | PeerReturned
     | UserAdded
     | UserRemoved
     | KeyChanged

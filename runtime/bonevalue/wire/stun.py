@@ -9,7 +9,7 @@ beyond guessing: they are all that tells an answer from a forgery.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from struct import Struct
 from typing import NamedTuple
 
@@ -75,20 +75,17 @@ def decode_request(data: bytes) -> bytes:
     return transaction
 
 
-def encode_response(transaction: bytes, host: str, port: int) -> bytes:
+def encode_response(transaction: bytes, address: bytes, port: int) -> bytes:
     """
     The answer to a request, 32 bytes long for IPv4 and 44 for IPv6.
 
     Args:
         transaction: that of the request.
-        host: the IP address that the request came from; an IPv4 one mapped into IPv6 is told as the IPv4 one it is.
+        address: where the request came from, in network byte order: 4 bytes or 16.
         port: the port that it came from.
     """
-    address = ip_address(host.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    family = _IPV4 if isinstance(address, IPv4Address) else _IPV6
-    value = _ADDRESS.pack(family, port ^ _COOKIE >> 16) + _masked(address.packed, transaction)
+    family = _IPV4 if len(address) == 4 else _IPV6
+    value = _ADDRESS.pack(family, port ^ _COOKIE >> 16) + _masked(address, transaction)
     return _message(_SUCCESS, transaction, _ATTRIBUTE.pack(_XOR_MAPPED_ADDRESS, len(value)) + value)
 
 
@@ -153,8 +150,9 @@ def _mapped_address(value: bytes, transaction: bytes) -> MappedAddress:
 
 def _masked(packed: bytes, transaction: bytes) -> bytes:
     """An address, XORed so that no NAT on the way takes it for one that it should translate."""
-    mask = _COOKIE.to_bytes(4, "big") + transaction
-    return bytes(one ^ other for one, other in zip(packed, mask, strict=False))
+    size = len(packed)
+    mask = (_COOKIE.to_bytes(4, "big") + transaction)[:size]
+    return (int.from_bytes(packed, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
 
 
 def _code(value: bytes) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -141,5 +142,7 @@ async def _serve(file: str) -> None:
 
 
 if __name__ == "__main__":
-    logs.configure("debug")
+    logs.configure("info")
+    # Ours in full, but not each packet of those below.
+    logging.getLogger("bonevalue").setLevel(logging.DEBUG)
     uvloop.run(_serve(sys.argv[1]))

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -19,6 +20,8 @@ from tests.support.processes import PATIENCE, clean_environment
 __all__ = ["Caller", "Outcome"]
 
 ROOT = Path(__file__).parents[3]
+#: Seconds that a peer has to take its leave.
+GOODBYE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +150,18 @@ class Caller:
         self._process.send_signal(number)
 
     def close(self) -> None:
-        """End it."""
+        """End it: it takes its leave, and is killed if that takes long."""
         assert self._process.stdin is not None and self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(GOODBYE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._reader.join(PATIENCE)
+        self._process.stdout.close()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
         self._process.kill()
         self._process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        self._process.stdin.close()
-        self._process.stdout.close()

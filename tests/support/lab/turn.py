@@ -1,4 +1,4 @@
-"""coturn in the lab, with users of its own or with credentials made from a shared secret."""
+"""coturn in the lab."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ TURN_NAME = "turn.test"
 TURN_ADDRESS, TURN_ADDRESS6 = "203.0.113.3", "2001:db8::3"
 TURN_PORT, TURN_TLS_PORT = 3478, 5349
 
+RECIPE = Path(__file__).parents[3] / "deploy" / "coturn" / "turnserver.conf"
+
 Transport = Literal["udp", "tcp", "tls"]
 
 
 class Coturn:
     """
-    A TURN server, which answers STUN too, on UDP, TCP and TLS, over both versions of IP.
+    A TURN server with the settings that we recommend, on UDP, TCP and TLS, over both versions of IP; answers STUN, too.
 
     Args:
         space: to run in; it has the addresses.
         folder: for its files.
         authority: that signs its certificate.
-        secret: that of ``use-auth-secret``; None for one user.
+        secret: with which credentials are made.
         ahead: seconds that its clock is ahead of everybody else's.
-        options: further ones of coturn's command line.
+        options: further lines of its settings.
     """
-
-    USER, CREDENTIAL = "lab", "a-credential-of-the-lab"
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Coturn:
         folder: Path,
         authority: Authority,
         *,
-        secret: str | None = None,
+        secret: str = "a secret of the lab that only two servers know",
         ahead: float = 0.0,
         options: tuple[str, ...] = (),
     ) -> None:
@@ -59,39 +59,36 @@ class Coturn:
 
     def start(self) -> None:
         """Start it, again if need be."""
-        clock = ["faketime", "-f", f"{self._ahead:+}s"] if self._ahead else []
         self._daemon = Daemon(
             self._configure(),
             *("-c", "turnserver.conf"),
             script=find_program("turnserver") or "turnserver",
-            env={"FAKETIME_DONT_FAKE_MONOTONIC": "1"},
-            prefix=[*self.space.prefix, *clock],
+            env=self._clock(),
+            prefix=self.space.prefix,
         )
-        self._daemon.wait_for("Total General servers|Relay servers: initialized|initialization completed")
+        self._daemon.wait_for("Total General servers")
+
+    def _clock(self) -> dict[str, str]:
+        """The environment of a process whose clock is ahead: that of faketime, which stays a parent if it runs it."""
+        if not self._ahead:
+            return {}
+        library = self.space.run("faketime", "-f", "+0", "printenv", "LD_PRELOAD").strip()
+        return {"LD_PRELOAD": library, "FAKETIME": f"{self._ahead:+}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
     def _configure(self) -> Path:
-        login = (
-            ["lt-cred-mech", f"user={self.USER}:{self.CREDENTIAL}"]
-            if self.secret is None
-            else ["use-auth-secret", f"static-auth-secret={self.secret}"]
-        )
+        addresses = (TURN_ADDRESS, TURN_ADDRESS6)
         lines = [
-            *(f"{key}={address}" for key in ("listening-ip", "relay-ip") for address in (TURN_ADDRESS, TURN_ADDRESS6)),
+            RECIPE.read_text(),
+            *(f"{key}={address}" for key in ("listening-ip", "relay-ip") for address in addresses),
             f"listening-port={TURN_PORT}",
             f"tls-listening-port={TURN_TLS_PORT}",
             f"cert={self._certificate}",
             f"pkey={self._key}",
             f"realm={TURN_NAME}",
+            f"static-auth-secret={self.secret}",
             f"userdb={self.folder / 'turn.sqlite'}",
             f"pidfile={self.folder / 'pid'}",
-            "fingerprint",
-            "no-dtls",
-            "no-cli",
-            "no-multicast-peers",
-            "log-file=stdout",
-            "simple-log",
             "verbose",
-            *login,
             *self._options,
         ]
         file = self.folder / "turnserver.conf"
@@ -129,20 +126,22 @@ class Coturn:
             return f"turns:{TURN_NAME}:{TURN_TLS_PORT}?transport=tcp"
         return f"turn:{TURN_NAME}:{TURN_PORT}?transport={transport}"
 
+    def role(self, *transports: Transport, **keys: Any) -> dict[str, Any]:
+        """The section ``turn:`` of a discovery server that hands out credentials for it, best first, by default all."""
+        urls = [self.url(each) for each in transports or ("udp", "tcp", "tls")]
+        return {"urls": urls, "secret": self.secret, **keys}
+
     def server(self, *transports: Transport, lifetime: float = 3600.0) -> dict[str, Any]:
         """
-        An entry of ``ice.servers`` for TURN, by default over UDP.
+        An entry of ``ice.servers`` for it, by default over UDP, for a peer that is handed none.
 
         Args:
-            lifetime: seconds until it expires, below zero if it has; only with a secret.
+            lifetime: seconds until it expires, below zero if it has.
         """
-        username, credential = self.USER, self.CREDENTIAL
-        if self.secret is not None:
-            username = f"{int(time.time() + lifetime)}:{self.USER}"
-            digest = hmac.new(self.secret.encode(), username.encode(), hashlib.sha1).digest()
-            credential = base64.b64encode(digest).decode()
+        username = f"{int(time.time() + lifetime)}:lab"
+        digest = hmac.new(self.secret.encode(), username.encode(), hashlib.sha1).digest()
         return {
             "urls": [self.url(each) for each in transports or ("udp",)],
             "username": username,
-            "credential": credential,
+            "credential": base64.b64encode(digest).decode(),
         }
