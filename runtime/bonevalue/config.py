@@ -46,6 +46,7 @@ __all__ = [
     "IceSettings",
     "ModuleEntry",
     "PeerSettings",
+    "PeerToBeSettings",
     "PoolSettings",
     "RpcSettings",
     "ServerSettings",
@@ -374,3 +375,16 @@ class PeerSettings(RoleSettings):
         if failed or problems:
             raise wrong(*problems, besides=failed)
         return modules
+
+
+class _PlannedCredentials(CredentialsSettings):
+    """Credentials that need not be there yet."""
+
+    username: str | None = Field(default=None)  # type: ignore[assignment]
+    password: Secret | None = Field(default=None)  # type: ignore[assignment]
+
+
+class PeerToBeSettings(PeerSettings):
+    """What a file holds before its peer has an account."""
+
+    credentials: _PlannedCredentials | None = Field(default=None)  # type: ignore[assignment]

@@ -267,7 +267,7 @@ class Dialler:
                 continue
             earlier = dial.outgoing
             with contextlib.suppress(BoneValueError):  # offline again, or not trusted any more: time will tell
-                outgoing = self._offer(peer_id, earlier.name, dial.sdp)
+                outgoing = self._offer(earlier.to_peer, earlier.name, dial.sdp)
                 self._signalling.send(_request(outgoing))
                 del self._dials[earlier.session]
                 self._give_up(earlier)

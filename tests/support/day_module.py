@@ -108,16 +108,16 @@ class Employer(Module):
         request = {"call": call, "seconds": random.uniform(0.5, 1.0) * (LONG if long else SHORT)}
         target = self.peer.get(peer.id)
         self._journal.write("begin", call, idempotent=idempotent, to=peer.id)
-        outcome = by = ""
+        outcome = by = why = ""
         try:
             answer = await target.call("Worker", request, timeout=self.config.timeout, idempotent=idempotent)
             outcome, by = "answered" if answer["call"] == call else "the answer to another call", answer["by"]
         except BoneValueError as error:
-            outcome = error.code
+            outcome, why = error.code, error.message
         except asyncio.CancelledError:
             outcome = "stopped"
             raise
         except Exception as error:
             outcome = f"{type(error).__name__}, which is no error of ours: {error}"
         finally:
-            self._journal.write("end", call, outcome=outcome, by=by)
+            self._journal.write("end", call, outcome=outcome, by=by, why=why)

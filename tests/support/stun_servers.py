@@ -67,7 +67,7 @@ class StunServer(asyncio.DatagramProtocol):
         for datagram in self._noise:
             self._transport.sendto(datagram, addr)
         host, port = self._seen or addr[:2]
-        self._through._transport.sendto(encode_response(transaction, ip_addr(host).packed, port), addr)
+        self._through._transport.sendto(encode_response(transaction, ip_address(host).packed, port), addr)
 
 
 @asynccontextmanager

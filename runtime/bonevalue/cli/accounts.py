@@ -5,7 +5,7 @@ The commands about accounts: register and passwd over the network; `bv account` 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from yaml import safe_dump
@@ -16,8 +16,10 @@ from bonevalue.cli.options import ACCOUNTS, DEFAULT_FILE, ConfigFile, JsonLines,
 from bonevalue.cli.passwords import Generate, NewPassword, PasswordFile, new_password
 from bonevalue.cli.screen import emit, hint, say, table
 from bonevalue.cli.settings import load_discovery, load_peer, load_peer_to_be
-from bonevalue.config import PeerSettings
 from bonevalue.wire.keys import fingerprint, realm_of, username_of
+
+if TYPE_CHECKING:
+    from bonevalue.config import PeerSettings
 
 __all__ = ["app"]
 

@@ -6,7 +6,7 @@ import json as jsonlib
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,12 +16,14 @@ from bonevalue.cli.program import Failed
 from bonevalue.cli.results import TargetName, Timeout, entry, label, nobody, show_failure
 from bonevalue.cli.screen import OutputLost, compact, emit, hint, pipe_on, say, terminal, write_raw
 from bonevalue.cli.settings import load_peer
-from bonevalue.config import PeerSettings
 from bonevalue.errors import BoneValueError, TooLarge
 from bonevalue.results import Result, Results
 from bonevalue.stream import Stream
 from bonevalue.wire import frames
 from bonevalue.wire.signals import PeerEntry
+
+if TYPE_CHECKING:
+    from bonevalue.config import PeerSettings
 
 __all__ = ["app"]
 

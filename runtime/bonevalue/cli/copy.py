@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,10 +18,12 @@ from bonevalue.cli.program import Failed, fault, report
 from bonevalue.cli.results import Timeout, entry, label, nobody
 from bonevalue.cli.screen import OutputLost, emit, hint, plain, say
 from bonevalue.cli.settings import load_peer
-from bonevalue.config import PeerSettings
 from bonevalue.errors import BadRequest, BoneValueError, Busy, ConnectFailed, NoModule, PeerOffline
-from bonevalue.target import Target
 from bonevalue.wire.signals import PeerEntry
+
+if TYPE_CHECKING:
+    from bonevalue.config import PeerSettings
+    from bonevalue.target import Target
 
 __all__ = ["app", "place_of"]
 

@@ -12,18 +12,22 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from msgspec import Meta, Struct, ValidationError, convert
 
 from bonevalue.cli.copy_ends import Receiver, Sender
 from bonevalue.cli.copy_progress import CopyProgress
 from bonevalue.errors import BoneValueError, RemoteProtocolError
-from bonevalue.target import Target
+
+if TYPE_CHECKING:
+    from bonevalue.target import Target
 
 __all__ = ["Damaged", "Download", "Place", "Transfer", "Upload"]
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Struct)
+
+Count = Annotated[int, Meta(ge=0)]
 
 
 class Damaged(BoneValueError):
@@ -40,45 +44,39 @@ class Place:
     path: str
 
 
-# -- what the module sends beside bytes -------------------------------------------------------------------------------
+# -- what the module sends beside bytes; a later version of it may say more --------------------------------------------
 
 
-class _Answer(BaseModel):
-    """What the module sends beside bytes; a later version of it may say more."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-
-class _Found(_Answer):
+class _Found(Struct, frozen=True):
     path: str
-    size: int = Field(ge=0)
+    size: Count
 
 
-class _Begin(_Answer):
-    offset: int = Field(ge=0)
+class _Begin(Struct, frozen=True):
+    offset: Count
 
 
-class _Opened(_Answer):
+class _Opened(Struct, frozen=True):
     path: str
 
 
-class _Kept(_Answer):
-    offset: int = Field(ge=0)
+class _Kept(Struct, frozen=True):
+    offset: Count
     sha256: str
 
 
-class _Written(_Answer):
-    written: int = Field(ge=0)
+class _Written(Struct, frozen=True):
+    written: Count
 
 
-class _Whole(_Answer):
-    size: int = Field(ge=0)
+class _Whole(Struct, frozen=True):
+    size: Count
     sha256: str
 
 
 def _read(kind: type[M], item: Any) -> M:
     try:
-        return kind.model_validate(item)
+        return convert(item, kind)
     except ValidationError as error:
         raise RemoteProtocolError("what serves that name does not answer as the module Files does") from error
 

@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,9 +18,11 @@ from bonevalue.cli.options import CALLS, DEFAULT_FILE, ConfigFile, JsonLines
 from bonevalue.cli.program import MISUSED, Failed
 from bonevalue.cli.screen import emit, plain, say, terminal
 from bonevalue.cli.settings import PEER, read_all
-from bonevalue.config import PeerSettings
 from bonevalue.diagnosis.findings import Finding, Verdict, fail, not_tried, ok, steps_of, warn
 from bonevalue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bonevalue.config import PeerSettings
 
 __all__ = ["app"]
 
@@ -90,6 +92,8 @@ def _examine_settings(file: Path, report: _Report) -> PeerSettings | None:
                 fail("settings", plain(str(fault)), "correct it: bv check shows all that is wrong with the file")
             )
         return None
+    from bonevalue.config import PeerSettings
+
     settings = loaded.get(PeerSettings)
     if settings is None:
         report.add(

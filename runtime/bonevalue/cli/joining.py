@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
-from bonevalue.config import PeerSettings
-
 if TYPE_CHECKING:
+    from bonevalue.config import PeerSettings
     from bonevalue.peer import Peer
 
 __all__ = ["joined", "run"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +13,15 @@ from bonevalue.cli.results import TargetName, Timeout, label, show_results
 from bonevalue.cli.schemas import alternatives
 from bonevalue.cli.screen import emit, plain, say, table
 from bonevalue.cli.settings import load_peer
-from bonevalue.config import PeerSettings
 from bonevalue.descriptions import MODULES, ModuleDescription, read_descriptions
 from bonevalue.diagnosis.findings import milliseconds
 from bonevalue.errors import RemoteProtocolError
 from bonevalue.link import PathInfo
 from bonevalue.results import Result
 from bonevalue.target import OWN_ACCOUNT
+
+if TYPE_CHECKING:
+    from bonevalue.config import PeerSettings
 
 __all__ = ["app"]
 

@@ -8,19 +8,19 @@ import os
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from yaml import safe_dump
 
-from bonevalue import settings_file
 from bonevalue.cli.options import DEFAULT_FILE, SET_UP, ConfigFile, JsonLines
 from bonevalue.cli.passwords import generate
 from bonevalue.cli.screen import emit, hint, plain, say
-from bonevalue.cli.settings import load_all, read_all, roles
+from bonevalue.cli.settings import load_all, read_all, schema_of_all
 from bonevalue.errors import BoneValueError
-from bonevalue.loader import modules_of
-from bonevalue.settings_file import Loaded
+
+if TYPE_CHECKING:
+    from bonevalue.settings_file import Loaded
 
 __all__ = ["app"]
 
@@ -122,6 +122,8 @@ def check(file: ConfigFile = DEFAULT_FILE, json: JsonLines = False) -> None:
     the exit code is 2. Nothing is started; but modules are imported, and so
     their top-level code runs.
     """
+    from bonevalue.loader import modules_of
+
     loaded = read_all(file)
     modules = [module.name for module in modules_of(loaded)]
     if json:
@@ -151,7 +153,7 @@ def config(
     json: JsonLines = False,
 ) -> None:
     """Show the settings in effect, after environment and defaults; secrets are masked."""
-    shown = settings_file.schema(roles()) if schema else load_all(file).masked()
+    shown = schema_of_all() if schema else load_all(file).masked()
     if schema or json:
         say(dumps(shown, indent=None if json else 2, ensure_ascii=False))
     else:

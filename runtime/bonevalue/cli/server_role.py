@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bonevalue.errors import ConfigError
-from bonevalue.settings_fields import RoleSettings
+
+if TYPE_CHECKING:
+    from bonevalue.settings_fields import RoleSettings
 
 __all__ = ["DiscoveryServer", "admin", "discovery_server", "discovery_settings"]
 

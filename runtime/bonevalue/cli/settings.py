@@ -1,5 +1,8 @@
 """
 Which parts of the settings file a command reads: a role's settings, or all of them.
+
+The models are imported late: they take longer to load than the rest of ``bv``, and its help and its completions, which
+a shell asks for at each press of a key, need none.
 """
 
 from __future__ import annotations
@@ -7,38 +10,43 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import Field
-
-from bonevalue import settings_file
 from bonevalue.cli import server_role
-from bonevalue.config import CredentialsSettings, PeerSettings
 from bonevalue.errors import LocalProtocolError
-from bonevalue.settings_fields import RoleSettings, Secret
-from bonevalue.settings_file import Loaded
 
-__all__ = ["DISCOVERY", "PEER", "load_all", "load_discovery", "load_peer", "load_peer_to_be", "read_all", "roles"]
+if TYPE_CHECKING:
+    from bonevalue.config import PeerSettings
+    from bonevalue.settings_fields import RoleSettings
+    from bonevalue.settings_file import Loaded
+
+__all__ = [
+    "DISCOVERY",
+    "PEER",
+    "load_all",
+    "load_discovery",
+    "load_peer",
+    "load_peer_to_be",
+    "read_all",
+    "roles",
+    "schema_of_all",
+]
 
 PEER, DISCOVERY = "peer", "discovery"
 
 
-class _Planned(CredentialsSettings):
-    """Credentials that need not be there yet."""
-
-    username: str | None = Field(default=None)  # type: ignore[assignment]
-    password: Secret | None = Field(default=None)  # type: ignore[assignment]
-
-
-class _PeerToBe(PeerSettings):
-    """What a file holds before its peer has an account."""
-
-    credentials: _Planned | None = Field(default=None)  # type: ignore[assignment]
-
-
 def roles() -> dict[str, type[RoleSettings]]:
     """The model of each role."""
+    from bonevalue.config import PeerSettings
+
     return {PEER: PeerSettings, DISCOVERY: server_role.discovery_settings()}
+
+
+def schema_of_all() -> dict[str, Any]:
+    """The JSON Schema of the whole file."""
+    from bonevalue import settings_file
+
+    return settings_file.schema(roles())
 
 
 def load_all(file: Path, *, only: Collection[str] | None = None) -> Loaded:
@@ -48,22 +56,28 @@ def load_all(file: Path, *, only: Collection[str] | None = None) -> Loaded:
     Raises:
         ConfigError: with every fault.
     """
+    from bonevalue import settings_file
+
     return settings_file.load(file, roles(), environ=os.environ, only=only)
 
 
 def read_all(file: Path, *, only: Collection[str] | None = None) -> Loaded:
     """Like :func:`load_all`, with the faults collected, so that more can be looked for."""
+    from bonevalue import settings_file
+
     return settings_file.read(file, roles(), environ=os.environ, only=only)
 
 
 def load_peer(file: Path) -> PeerSettings:
     """The settings of a peer; the faults of another role do not matter."""
-    return cast(PeerSettings, _load_one(file, PEER, roles()))
+    return cast("PeerSettings", _load_one(file, PEER, roles()))
 
 
 def load_peer_to_be(file: Path) -> PeerSettings:
     """The settings of a peer without an account: ``credentials``, and what is in them, may be None."""
-    return cast(PeerSettings, _load_one(file, PEER, {**roles(), PEER: _PeerToBe}))
+    from bonevalue.config import PeerToBeSettings
+
+    return cast("PeerSettings", _load_one(file, PEER, {**roles(), PEER: PeerToBeSettings}))
 
 
 def load_discovery(file: Path) -> Any:
@@ -72,6 +86,8 @@ def load_discovery(file: Path) -> Any:
 
 
 def _load_one(file: Path, role: str, models: Mapping[str, type[RoleSettings]]) -> RoleSettings:
+    from bonevalue import settings_file
+
     settings = settings_file.load(file, models, environ=os.environ, only=[role]).settings[role]
     if settings is None:
         raise LocalProtocolError(f"{file}: no settings of a {role}, and no fault")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +15,12 @@ from bonevalue.cli.options import ACCOUNTS, DEFAULT_FILE, ConfigFile, JsonLines,
 from bonevalue.cli.program import fault
 from bonevalue.cli.screen import emit, hint, plain, say, table
 from bonevalue.cli.settings import load_peer
-from bonevalue.config import PeerSettings
 from bonevalue.errors import BoneValueError, NotTrusted
 from bonevalue.wire.keys import alias_of, fingerprint
 from bonevalue.wire.tokens import Token
+
+if TYPE_CHECKING:
+    from bonevalue.config import PeerSettings
 
 __all__ = ["app"]
 
