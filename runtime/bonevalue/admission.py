@@ -40,12 +40,12 @@ class Admission:
     Args:
         max_links: links that others may hold, those being set up among them.
         proved: how many there are that are proved.
-        make_room: lets the longest unused of those go; whether there was one.
+        make_room: sees to it that so many of those are going, as far as they are not in use; whether any is.
         limited: where the limits that take effect are counted.
     """
 
     def __init__(
-        self, *, max_links: int, proved: Callable[[], int], make_room: Callable[[], bool], limited: Tally
+        self, *, max_links: int, proved: Callable[[], int], make_room: Callable[[int], bool], limited: Tally
     ) -> None:
         self._max_links = max_links
         self._proved = proved
@@ -55,7 +55,7 @@ class Admission:
         #: Peers that hold a place, each with its account's key.
         self._places: list[tuple[str, bytes]] = []
         #: Who waits, by account; the account whose turn is next comes first.
-        self._waiting: OrderedDict[bytes, deque[tuple[str, asyncio.Future[None]]]] = OrderedDict()
+        self._waiting: OrderedDict[bytes, deque[_Waiter]] = OrderedDict()
         self._stopping = False
 
     def __len__(self) -> int:
@@ -66,13 +66,14 @@ class Admission:
         """Whether a link that this peer dialled is being set up."""
         return any(other == peer_id for other, _ in self._places)
 
-    async def enter(self, peer_id: str, key: bytes, *, at_once: bool = False) -> None:
+    async def enter(self, peer_id: str, key: bytes, *, replaces: int = 0, at_once: bool = False) -> None:
         """
         Take a place, when there is one; :meth:`leave` gives it back.
 
         Args:
             peer_id: who dials.
             key: that of its account.
+            replaces: how many links of that peer the new one takes the place of.
             at_once: it takes the place of an attempt of ours and needs none of its own.
 
         Raises:
@@ -86,8 +87,8 @@ class Admission:
             return
         if wait := self._new_links.take(key, time.monotonic()):
             raise self._full("new_links", "this account opens too many links in too short a time", wait)
-        if self._waiting or not self._has_place(key):
-            await self._wait(peer_id, key)
+        if self._waiting or not self._has_place(key, replaces):
+            await self._wait(_Waiter(peer_id, key, replaces))
         else:
             self._places.append((peer_id, key))
 
@@ -99,59 +100,91 @@ class Admission:
     def admit(self) -> None:
         """There may be places: let those in who wait, account by account."""
         for key in list(self._waiting):
-            if not self._has_place(key):
+            waiting = self._waiting[key]
+            while waiting and waiting[0].placed.done():  # it has just given up
+                waiting.popleft()
+            if waiting and not self._has_place(key, waiting[0].replaces):
                 continue
-            waiting = self._waiting.pop(key)
-            peer_id, waiter = waiting.popleft()
+            del self._waiting[key]
+            if waiting:
+                waiter = waiting.popleft()
+                # Taken here, and not when the other task goes on: nobody may slip in between.
+                self._places.append((waiter.peer_id, key))
+                waiter.placed.set_result(None)
             if waiting:
                 self._waiting[key] = waiting  # at the end: the others are next
-            # Taken here, and not when the other task goes on: nobody may slip in between.
-            self._places.append((peer_id, key))
-            waiter.set_result(None)
+        if self._missing > 0:
+            self._make_room(self._missing)
 
     def stop(self) -> None:
         """Let nobody in any more."""
         self._stopping = True
         for waiting in self._waiting.values():
-            for _, waiter in waiting:
-                waiter.set_exception(Unavailable("this peer is stopping"))
+            for waiter in waiting:
+                if not waiter.placed.done():
+                    waiter.placed.set_exception(Unavailable("this peer is stopping"))
         self._waiting.clear()
 
-    def _has_place(self, key: bytes) -> bool:
+    @property
+    def _missing(self) -> int:
+        """How many links would have to go for all who wait."""
+        waiting = sum(map(len, self._waiting.values()))
+        return min(waiting, self._proved() + len(self._places) + waiting - self._max_links)
+
+    def _has_place(self, key: bytes, replaces: int) -> bool:
         here = len(self._places)
         own = sum(other == key for _, other in self._places)
-        return here < MAX_UNPROVED and own < MAX_UNPROVED_PER_ACCOUNT and self._proved() + here < self._max_links
+        return (
+            here < MAX_UNPROVED
+            and own < MAX_UNPROVED_PER_ACCOUNT
+            and self._proved() - replaces + here < self._max_links
+        )
 
-    async def _wait(self, peer_id: str, key: bytes) -> None:
-        if self._proved() + len(self._places) >= self._max_links and not self._make_room():
-            raise self._full("max_incoming", f"this peer holds {self._max_links} links that others opened", None)
-        if (
-            len(self._waiting.get(key, ())) >= MAX_WAITING_PER_ACCOUNT
-            or sum(map(len, self._waiting.values())) >= MAX_WAITING
+    async def _wait(self, waiter: _Waiter) -> None:
+        key, waiting = waiter.key, self._waiting.get(waiter.key, ())
+        # Whoever has none waiting gets in: many requests of a few accounts keep nobody else out.
+        if waiting and (
+            len(waiting) >= MAX_WAITING_PER_ACCOUNT or sum(map(len, self._waiting.values())) >= MAX_WAITING
         ):
             raise self._full("setting_up", "too many links to this peer are being set up", COME_BACK)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (peer_id, waiter)
-        self._waiting.setdefault(key, deque()).append(place)
+        self._waiting.setdefault(key, deque()).append(waiter)
+        if self._missing > 0 and not self._make_room(self._missing):
+            self._forget(waiter)
+            raise self._full("max_incoming", f"this peer holds {self._max_links} links that others opened", None)
         self.admit()
         try:
             async with asyncio.timeout(PATIENCE):
-                await waiter
+                await waiter.placed
         except BaseException as error:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.leave(peer_id)  # it was granted in the moment in which we gave up
-            self._forget(key, place)
+            if waiter.is_placed:
+                self.leave(waiter.peer_id)  # in the very moment in which we gave up
+            self._forget(waiter)
             if isinstance(error, TimeoutError):
                 raise self._full("setting_up", "too many links to this peer are being set up", COME_BACK) from None
             raise
 
-    def _forget(self, key: bytes, place: tuple[str, asyncio.Future[None]]) -> None:
-        waiting = self._waiting.get(key)
-        if waiting is not None and place in waiting:
-            waiting.remove(place)
+    def _forget(self, waiter: _Waiter) -> None:
+        waiting = self._waiting.get(waiter.key)
+        if waiting is not None and waiter in waiting:
+            waiting.remove(waiter)
             if not waiting:
-                del self._waiting[key]
+                del self._waiting[waiter.key]
 
     def _full(self, which: str, why: str, retry_after: float | None) -> LinkLimit:
         self._limited[which] += 1
         return LinkLimit(why, retry_after=retry_after)
+
+
+class _Waiter:
+    """Somebody who waits for a place."""
+
+    def __init__(self, peer_id: str, key: bytes, replaces: int) -> None:
+        self.peer_id = peer_id
+        self.key = key
+        self.replaces = replaces
+        self.placed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it was given a place."""
+        return self.placed.done() and not self.placed.cancelled() and self.placed.exception() is None

@@ -125,6 +125,7 @@ class Calls:
         link = self._pool.current(peer.id)
         if link is None or link.remote.name != peer.name:
             link = await self._link(peer, deadline)
+            timeout = deadline - time.monotonic()
         while True:
             try:
                 return await link.call_encoded(module, body, raw, timeout, keep_alive, sent)

@@ -39,7 +39,7 @@ from bonevalue.errors import (
     error_of,
 )
 from bonevalue.life import DOING, LinkLife, State
-from bonevalue.link import Connection, IceConfig, Link, LinkEngine, Stage, Tried
+from bonevalue.link import Connection, IceConfig, Link, LinkEngine, Stage
 from bonevalue.log_limit import LogLimit
 from bonevalue.module import Caller
 from bonevalue.peer_link import PeerLink
@@ -57,6 +57,13 @@ logger = logging.getLogger(__name__)
 
 #: Length of the random bytes that name one connection being set up.
 SESSION_SIZE = 16
+#: Seconds for which the side whose offer wins waits for what becomes of it: had it arrived, there would be an answer.
+GLARE_TIME = 2.0
+#: Seconds that a proof has to come when the attempt is over.
+LAST_CHANCE = 1.0
+#: Seconds after which to dial anew when the other side let go of a link that was all but made.
+LET_GO = 0.5
+MOVED = "the network of this machine changed meanwhile"
 #: Longest text of another peer's refusal that is passed on.
 MAX_REASON = 500
 #: Offers of ours whose answers may come late: so many are remembered after we gave them up.
@@ -80,8 +87,12 @@ class Places(Protocol):
         """Whether this side is dialling that peer."""
         ...
 
-    async def dialled(self, peer_id: str) -> bool:
-        """Wait for the end of that; whether a link came of it."""
+    async def dialled(self, peer_id: str, timeout: float) -> bool:
+        """Wait for the end of that, or for so many seconds; whether a link came of it."""
+        ...
+
+    def current(self, peer_id: str) -> PeerLink | None:
+        """The link to that peer, if there is one."""
         ...
 
     async def reserve(self, peer_id: str, name: str, key: bytes) -> LinkLife:
@@ -153,6 +164,12 @@ class Dialler:
         self._penalties = penalties
         self._counters = counters
         self._dials: dict[bytes, _Dial] = {}
+        #: What is being set up, and what of it the network has left behind.
+        self._connections: set[Connection] = set()
+        self._left_behind: set[Connection] = set()
+        self._closings: set[asyncio.Future[None]] = set()
+        #: The peers that have answered us, whose links are not there yet.
+        self._answered: set[str] = set()
         self._given_up: OrderedDict[bytes, str] = OrderedDict()
         self._answering: dict[tuple[str, bytes], Connection] = {}
         #: The peers that we are answering just now.
@@ -185,24 +202,22 @@ class Dialler:
 
     async def _attempt(self, peer_id: str, name: str, life: LinkLife) -> PeerLink:
         life.to(State.GATHERING)
-        ice: IceConfig | None = None
         connection: Connection | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                ice = await self._ice()
-                connection = self._engine.connection(ice)
+                connection = self._connection(await self._ice())
                 return await self._dial(peer_id, name, connection, life)
         except BaseException as error:
-            tried = None if connection is None else connection.tried()
-            if connection is not None:
-                await _close(connection)
-            failed = self._failure(error, f"no link to {name}/{peer_id}", life, tried)
+            failed = await self._failure(error, f"no link to {name}/{peer_id}", life, connection)
             if failed is not None:
-                self._log(failed, peer_id)
+                if failed.retry_after is None:
+                    self._log(failed, peer_id)
                 raise failed from error
             if isinstance(error, LinkError):
                 self._note(error, peer_id)
             raise
+        finally:
+            self._forget(connection)
 
     async def _dial(self, peer_id: str, name: str, connection: Connection, life: LinkLife) -> PeerLink:
         sdp = await connection.create_offer()
@@ -225,8 +240,12 @@ class Dialler:
         remote = Caller(name, peer_id, outgoing.to_key, fingerprint(outgoing.to_key))
         life.to(State.CHECKING)
         connection.on_stage = partial(_follow, life)
-        await connection.accept_answer(sdp)
-        return await self._prove(await connection.opened(), connection, remote, proof, life, offerer=True)
+        self._answered.add(peer_id)
+        try:
+            await connection.accept_answer(sdp)
+            return await self._prove(await connection.opened(), connection, remote, proof, life, offerer=True)
+        finally:
+            self._answered.discard(peer_id)
 
     def _offer(self, peer_id: str, name: str, sdp: str) -> OutgoingOffer:
         return self._introductions.make_offer(secrets.token_bytes(SESSION_SIZE), peer_id, name, sdp, _now_ms())
@@ -286,6 +305,8 @@ class Dialler:
         dial = self._dials.get(session) if session is not None else None
         if dial is not None and sender == dial.outgoing.to_peer and not dial.response.done():
             dial.response.set_result(response)
+        elif dial is not None and dial.response.cancelled():
+            pass  # we gave it up in this very moment
         elif response.answer is not None and (session is None or self._given_up.get(session) != sender):
             self._note(
                 IdentityMismatch("an answer came to nothing that this peer asked: somebody misdirects it"), sender
@@ -326,8 +347,9 @@ class Dialler:
                 # A peer makes one attempt at a time: it has given up the one before, whatever became of it.
                 earlier.cancel()
                 await asyncio.wait({earlier})
-            if places.is_dialling(sender) and int(own_id) < int(sender) and await places.dialled(sender):
-                return  # our own offer won
+            ours_wins = int(own_id) < int(sender) and self._is_unanswered(sender, places)
+            if ours_wins and await places.dialled(sender, GLARE_TIME):
+                return  # else the other side has not got it
             await self._accept(incoming, sender, places)
         finally:
             if self._answers.get(sender) is task:
@@ -343,9 +365,20 @@ class Dialler:
             places.add(await self._answer(incoming, sender, life))
         except BoneValueError as error:
             self._counters.offers_refused[error.code] += 1
-            self._note(error, sender)
+            if type(error) is not ConnectFailed:
+                self._note(error, sender)
+            elif error.retry_after is None and places.current(sender) is None:  # else the other side's own link won
+                self._log(error, sender)
         finally:
             places.release(life)
+
+    def _is_unanswered(self, peer_id: str, places: Places) -> bool:
+        """
+        Whether we dial a peer, and it has not answered yet.
+
+        If it dials us after it has answered, it has given that up: the network may have changed under it.
+        """
+        return places.is_dialling(peer_id) and peer_id not in self._answered
 
     async def _answer(self, incoming: IncomingOffer, sender: str, life: LinkLife) -> PeerLink:
         life.to(State.GATHERING)
@@ -353,7 +386,7 @@ class Dialler:
         key = (sender, incoming.session)
         try:
             async with asyncio.timeout(self._timeout):
-                connection = self._answering[key] = self._engine.connection(await self._ice())
+                connection = self._answering[key] = self._connection(await self._ice())
                 connection.on_stage = partial(_follow, life)
                 sdp = await connection.accept_offer(incoming.sdp)
                 blob, signature, proof = self._introductions.make_answer(incoming, sdp, _now_ms())
@@ -364,17 +397,16 @@ class Dialler:
                 remote = Caller(incoming.name, sender, incoming.key, fingerprint(incoming.key))
                 return await self._prove(channel, connection, remote, proof, life, offerer=False)
         except BaseException as error:
-            tried = None if connection is None else connection.tried()
-            if connection is not None:
-                await _close(connection)
-            failed = self._failure(error, f"no link from {incoming.name}/{sender}", life, tried)
+            failed = await self._failure(error, f"no link from {incoming.name}/{sender}", life, connection)
             if failed is None:
                 raise
             if life.phase is State.GATHERING:
-                self._refuse(sender, incoming.session, ConnectFailed(f"the other side failed: {failed.message}"))
+                told = ConnectFailed(f"the other side failed: {failed.message}", retry_after=failed.retry_after)
+                self._refuse(sender, incoming.session, told)
             raise failed from error
         finally:
             self._answering.pop(key, None)
+            self._forget(connection)
 
     def linked(self, peer_id: str) -> None:
         """There is a link with a peer: what else it has asked for at the same time leads nowhere any more."""
@@ -396,19 +428,61 @@ class Dialler:
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
-    def _failure(self, error: BaseException, what: str, life: LinkLife, tried: Tried | None) -> ConnectFailed | None:
+    def network_changed(self) -> list[str]:
         """
-        What to raise in place of an error that ended an attempt, None if that stands for itself.
+        Addresses of this host are gone, and with them what was to be made of them: end all that is being set up.
 
-        Whatever broke on the way is a ``connect_failed`` that says how far it came, what was tried, and what to do.
+        What we dial is tried anew by whoever wants it. Gives the peers that were dialling us: they have our answers
+        and would wait in vain.
         """
+        for dial in self._dials.values():
+            if not dial.response.done():
+                dial.response.set_exception(ConnectFailed(MOVED))
+        for connection in self._connections:
+            self._left_behind.add(connection)
+            closing = asyncio.ensure_future(connection.close())
+            self._closings.add(closing)
+            closing.add_done_callback(self._closings.discard)
+        return [peer_id for peer_id, _ in self._answering]
+
+    def _connection(self, ice: IceConfig) -> Connection:
+        connection = self._engine.connection(ice)
+        self._connections.add(connection)
+        return connection
+
+    def _forget(self, connection: Connection | None) -> None:
+        if connection is not None:
+            self._connections.discard(connection)
+            self._left_behind.discard(connection)
+
+    async def _failure(
+        self, error: BaseException, what: str, life: LinkLife, connection: Connection | None
+    ) -> ConnectFailed | None:
+        """
+        Close the connection of an attempt that failed. What to raise in place of the error, None if that stands for
+        itself.
+
+        Whatever broke on the way is a ``connect_failed`` that says how far it came, what was tried, and what to do. It
+        may be repeated at once if only the network has changed, and soon if the other side let go of the link when it
+        was all but made: that happens when both dial at once.
+        """
+        tried = None if connection is None else connection.tried()
+        if connection is not None:
+            await _close(connection)
         if isinstance(error, TimeoutError):
             why = f"{what} within {self._timeout:g} s; it was {DOING[life.phase]}"
         elif isinstance(error, (LinkLost, ProtocolError)) or type(error) is ConnectFailed:
             why = f"{what} while {DOING[life.phase]}: {error.message}"
         else:
             return None
-        return ConnectFailed(why, report=report_of(life.phase, tried))
+        if connection in self._left_behind:
+            return ConnectFailed(f"{what}: {MOVED}", retry_after=0.0)
+        let_go = life.phase is State.PROOF and isinstance(error, LinkLost)
+        return ConnectFailed(
+            why,
+            report=report_of(life.phase, tried),
+            retry_after=LET_GO if let_go else getattr(error, "retry_after", None),
+        )
 
     async def _prove(
         self, channel: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
@@ -420,7 +494,11 @@ class Dialler:
             await asyncio.shield(proved)
         except asyncio.CancelledError:
             # Our hello is out, and the other side may be calling already: the pool settles which link stays.
-            await asyncio.wait({proved})
+            await asyncio.wait({proved}, timeout=LAST_CHANCE)
+            if not proved.done():
+                link.close()
+                await asyncio.wait({proved})
+                raise
         except BaseException:
             link.close()
             raise

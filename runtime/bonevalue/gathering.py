@@ -32,11 +32,11 @@ from aioice.turn import UDP_SOCKET_BUFFER_SIZE
 from aiortc import RTCIceTransport
 
 from bonevalue.errors import ServerOutcome
-from bonevalue.ice_servers import LATE, NAME_NOT_KNOWN, NO_ANSWER, OK, allocate, first_of
+from bonevalue.ice_servers import LATE, NAME_NOT_KNOWN, OK, allocate, first_of
 from bonevalue.ice_url import IceUrl, parse_ice_url
 from bonevalue.link import IceConfig
 from bonevalue.names import family
-from bonevalue.relay import Login, Relay, ServerFailed
+from bonevalue.relay import NO_ANSWER, Login, Relay, ServerFailed
 from bonevalue.wire.signals import IceServer
 
 __all__ = ["GATHER_TIME", "Gathering"]

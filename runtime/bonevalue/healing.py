@@ -64,6 +64,10 @@ class Healing:
         """
         self._spawn(self._end_if_silent(link))
 
+    def bring_back(self, peer_id: str) -> None:
+        """A peer was about to make a link with this one when it was cut off: make it from here."""
+        self._bring_back(peer_id, time.monotonic() + LONGEST_RETRY, 0.0)
+
     def retry_now(self) -> None:
         """The server is reached again, or the network has changed: what failed before may succeed now."""
         self._pool.retry_now()
@@ -79,7 +83,8 @@ class Healing:
 
     async def _examine(self, link: PeerLink, change: NetworkChange) -> None:
         path = link.connection.path()
-        gone = path is not None and path.local_address in change.removed
+        # One that was taken and given back may serve as before.
+        gone = path is not None and path.local_address in change.removed - change.added
         if not gone and await _answers(link):
             return
         if link.gone.done():
@@ -93,7 +98,7 @@ class Healing:
         await asyncio.sleep(link.opened_at + GLARE_WINDOW - time.monotonic())
         if link.doubted and not link.gone.done():
             await self._redial(link.remote.id, max(link.wanted_until, time.monotonic() + LONGEST_RETRY))
-            if gone:
+            if gone and link.doubted:
                 # It would hold its calls for as long as it takes to hear nothing; they may be tried again now.
                 link.close(LinkLost("the address of this machine that the link used is gone"))
 
@@ -118,10 +123,10 @@ class Healing:
     async def _redial(self, peer_id: str, until: float) -> None:
         """Try until there is a link, or the time is over for which one is wanted."""
         backoff = Backoff(random.random, first=FIRST_RETRY, longest=LONGEST_RETRY)
-        while time.monotonic() < until:
+        while (now := time.monotonic()) < until:
             changed = self._changed
             try:
-                await self._pool.link(peer_id)
+                (await self._pool.link(peer_id)).keep(until)
                 return
             except (NotTrusted, IdentityMismatch) as error:
                 logger.debug("the link to %s is not brought back: %s", peer_id, error.message)
@@ -130,7 +135,7 @@ class Healing:
                 logger.debug("the link to %s is not back yet: %s", peer_id, error.message)
                 wait = backoff.next(error.retry_after)
             try:
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(min(wait, until - now)):
                     await changed.wait()
             except TimeoutError:
                 pass
@@ -139,9 +144,10 @@ class Healing:
 
 
 async def _answers(link: PeerLink) -> bool:
-    """Whether the other side can still be heard."""
+    """Whether the other side can still be heard. The ping may wait behind much else, whose arrival is a sign, too."""
+    heard_at = link.heard_at
     try:
         await link.ping(PROBE)
     except BoneValueError:  # no answer, or the link has ended
-        return False
+        return link.heard_at > heard_at
     return True

@@ -2,10 +2,10 @@
 The STUN and TURN servers of one peer: those of its settings, and those that the discovery server hands out.
 
 - Only credentials that still hold are used, by our own monotonic clock. Stale ones are asked for anew first.
-- A server that does not answer would cost each connection its time. It is left out until it answers again, which is
-  tried beside, less and less often. All servers are tried so as soon as they are known. If all STUN servers, or all
-  TURN servers, are left out, a connection first gives them another chance, a short one. Whatever fails at once (a
-  refusal, a port where nobody listens) costs nothing, and is not left out.
+- A server that is gone would cost each connection its time. It is left out until it answers again, which is tried
+  beside, less and less often. All servers are tried so as soon as they are known. If all STUN servers, or all TURN
+  servers, are left out, a connection first gives them another chance, a short one. A server that refuses is there, and
+  is not left out.
 - When the network has changed, all that was learned about it is forgotten.
 """
 
@@ -21,10 +21,11 @@ from pathlib import Path
 
 from bonevalue.config import IceSettings
 from bonevalue.errors import BoneValueError, ServerOutcome
-from bonevalue.ice_servers import NO_ANSWER, probe
+from bonevalue.ice_servers import probe
 from bonevalue.ice_url import IceUrl, parse_ice_url
 from bonevalue.link import IceConfig
 from bonevalue.names import Names
+from bonevalue.relay import NO_ANSWER, NOBODY_THERE
 from bonevalue.wire.signals import IceServer
 
 __all__ = ["Ice"]
@@ -35,6 +36,9 @@ REFRESH_TIME = 2.0
 REFRESH_APART = 10.0
 #: A credential is not used in its last seconds, nor in the last tenth of its time.
 LAST_SECONDS, LAST_PART = 5.0, 0.1
+#: What is said of a server that is gone. A port where nobody listens says so at once, but not to each who asks: that
+#: is limited to one answer a second.
+GONE = (NO_ANSWER, NOBODY_THERE)
 #: Seconds after which a server that did not answer is tried again: the first time, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 #: Seconds that a connection waits for the first of its last servers, and seconds for which it then knows them silent.
@@ -54,9 +58,10 @@ class _HandedOut:
 
 
 class _Silent:
-    """A server that does not answer."""
+    """A server that is gone: why, since when, when it was last asked, and when it will be."""
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, why: str) -> None:
+        self.why = why
         self.since = since
         self.asked = since
         self.pause = FIRST_PAUSE
@@ -271,7 +276,7 @@ class Ice:
     async def _ask(self, url: IceUrl) -> None:
         outcome = await self._probe(url, self._config())
         silent = self._silent.get(url.text)
-        if silent is None or outcome.outcome != NO_ANSWER:
+        if silent is None or outcome.outcome not in GONE:
             self._told(outcome)
             return
         silent.asked = self._clock()
@@ -288,13 +293,13 @@ class Ice:
         if url not in self._watched:
             return  # of a list, or a network, of before
         silent = self._silent.get(url)
-        if outcome.outcome != NO_ANSWER:
+        if outcome.outcome not in GONE:
             if silent is not None:
                 logger.info("ICE server %s answers again", url)
                 self._stop_leaving_out(url)
         elif silent is None:
-            logger.warning("ICE server %s does not answer: left out until it does", url)
-            silent = self._silent[url] = _Silent(self._clock())
+            logger.warning("ICE server %s: %s: left out until it answers", url, outcome.outcome)
+            silent = self._silent[url] = _Silent(self._clock(), outcome.outcome)
             self._try_later(url, silent)
 
     def _try_later(self, url: str, silent: _Silent) -> None:
@@ -308,5 +313,5 @@ class Ice:
             silent.timer.cancel()
 
     def _why_left_out(self, url: str) -> ServerOutcome:
-        seconds = self._clock() - self._silent[url].since
-        return ServerOutcome(url, f"left out: no answer for {seconds:.0f} s")
+        silent = self._silent[url]
+        return ServerOutcome(url, f"left out for {self._clock() - silent.since:.0f} s: {silent.why}")

@@ -11,10 +11,10 @@ from typing import TypeVar
 from bonevalue.errors import RemoteProtocolError, ServerOutcome
 from bonevalue.ice_url import IceUrl
 from bonevalue.link import IceConfig
-from bonevalue.relay import Login, Relay, ServerFailed, open_relay, reason_of
+from bonevalue.relay import NO_ANSWER, Login, Relay, ServerFailed, open_relay, reason_of
 from bonevalue.wire.stun import TRANSACTION_SIZE, decode_response, encode_request
 
-__all__ = ["LATE", "NAME_NOT_KNOWN", "NO_ANSWER", "OK", "allocate", "first_of", "probe"]
+__all__ = ["LATE", "NAME_NOT_KNOWN", "OK", "allocate", "first_of", "probe"]
 
 #: Seconds after which the next address of a server is tried beside one that has not answered.
 ADDRESSES_APART = 0.3
@@ -30,7 +30,6 @@ _TRIES = 3
 _AGAIN = (0.25, 0.5, 1.0)
 
 OK = "ok"
-NO_ANSWER = "no answer"
 NAME_NOT_KNOWN = "name not known"
 
 T = TypeVar("T")

@@ -150,6 +150,9 @@ class Links:
     def network_changed(self, change: NetworkChange) -> None:
         """This machine has other addresses, or was asleep."""
         self.ice.network_changed()
+        if change.removed or change.resumed:
+            for peer_id in self._dialler.network_changed():
+                self._healing.bring_back(peer_id)
         self._healing.network_changed(change)
 
     def requested(self, request: PeerRequest) -> None:
@@ -243,8 +246,8 @@ class Links:
                 await self._online.wait()
         except TimeoutError:
             raise Unavailable(
-                f"no new link: the discovery server at {self._discovery.address.url} cannot be reached; "
-                "links that are there go on, and it is tried again all the time"
+                f"no new link: the discovery server at {self._discovery.address.url} is not connected; "
+                "it is tried again all the time, and links that are there go on"
             ) from None
 
     async def _refresh_ice_servers(self) -> None:

@@ -1,5 +1,6 @@
 """
-What changes about this host's own network: addresses come and go, the way out is another, the machine has slept.
+What changes about this host's own network: addresses come and go, the way out is another, the machine has slept, or
+this process was stopped for a while.
 
 On Linux a change is noticed at once, elsewhere within two seconds. Changes come in flurries (an interface goes, another
 comes, gets an address, then a better one), so that each is awaited for a quarter of a second and reported as one.
@@ -30,6 +31,8 @@ INTERVAL = 2.0
 FLURRY = 0.25
 #: A machine that stood still for fewer seconds has not slept: its connections are as they were.
 LEAST_SLEEP = 2.0
+#: Seconds that a look comes late after which this process must have stood still, and may have been given up by others.
+LEAST_PAUSE = 5.0
 
 #: Addresses that nobody has (RFC 5737, RFC 3849): the way to them is the way to everything that is not near.
 _FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -50,9 +53,11 @@ class NetworkChange:
     """The machine was asleep: others have given its connections up, or will."""
     rerouted: bool = False
     """What goes far away leaves from another address of this host than before."""
+    paused: bool = False
+    """This process stood still while time went on: it or its virtual machine was stopped, or something blocked it."""
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.resumed or self.rerouted)
+        return bool(self.added or self.removed or self.resumed or self.rerouted or self.paused)
 
     def __str__(self) -> str:
         parts = [
@@ -60,6 +65,7 @@ class NetworkChange:
             f"gone: {', '.join(sorted(self.removed))}" if self.removed else "",
             f"new: {', '.join(sorted(self.added))}" if self.added else "",
             "another way out" if self.rerouted else "",
+            "this process stood still" if self.paused else "",
         ]
         return "; ".join(filter(None, parts)) or "nothing"
 
@@ -99,6 +105,8 @@ class NetworkWatch:
         #: What the system said is gone, since the last report.
         self._gone: set[str] = set()
         self._resumed = False
+        self._paused = False
+        self._due = 0.0
         self._subscription: socket.socket | None = None
         self._next_look: asyncio.TimerHandle | None = None
         self._report: asyncio.TimerHandle | None = None
@@ -121,15 +129,17 @@ class NetworkWatch:
     # -- signs of a change -----------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
+        self._due = time.monotonic() + INTERVAL
         self._next_look = asyncio.get_running_loop().call_later(INTERVAL, self._look)
 
     def _look(self) -> None:
         """Also where the system tells us: a message can be lost, and of routes and of sleep it says nothing."""
+        self._paused |= time.monotonic() - self._due >= LEAST_PAUSE
         self._arm()
         slept = _slept()
         self._resumed |= slept - self._slept >= LEAST_SLEEP
         self._slept = slept
-        if self._resumed or self._gone or _state() not in (None, self._known):
+        if self._resumed or self._paused or self._gone or _state() not in (None, self._known):
             self._expect_more()
 
     def _subscribe(self) -> None:
@@ -174,8 +184,9 @@ class NetworkWatch:
             removed=before.addresses - now.addresses | came_back,
             resumed=self._resumed,
             rerouted=now.ways_out != before.ways_out,
+            paused=self._paused,
         )
-        self._known, self._resumed = now, False
+        self._known, self._resumed, self._paused = now, False, False
         self._gone.clear()
         if change:
             try:

@@ -274,6 +274,7 @@ class Peer:
         self._keys, engine = await asyncio.gather(  # each takes a while, and neither needs the other
             _given_or(self._given_keys, self.settings.derive_keys), _given_or(self._engine, load)
         )
+        self._check_not_stopped()
         self._contacts = ContactBook(self._keys, refuse=frozenset(map(fingerprint_of, self.settings.trust.refuse)))
         self._session = Session(
             username, realm, keys=self._keys, contacts=self._contacts, jitter=random.random, visible=self._visible,
@@ -294,13 +295,16 @@ class Peer:
         self._lag = LoopLag()
         self._network.start()
         await self._host.modules.start()
-        if self._stopped is not None:
-            raise Unavailable("the peer was stopped while it started")
+        self._check_not_stopped()
         self._online = asyncio.get_running_loop().create_future()
         self._run = asyncio.create_task(self._discovery.run(), name="discovery")
         self._run.add_done_callback(self._run_ended)
         if wait:
             await asyncio.shield(self._online)
+
+    def _check_not_stopped(self) -> None:
+        if self._stopped is not None:
+            raise Unavailable("the peer was stopped while it started")
 
     async def closed(self) -> None:
         """

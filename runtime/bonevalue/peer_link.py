@@ -168,6 +168,11 @@ class PeerLink:
         return self._table.active
 
     @property
+    def heard_at(self) -> float:
+        """When something came last from the other side, in monotonic seconds."""
+        return self._table.heard_at
+
+    @property
     def round_trip(self) -> float | None:
         """Round trip of the last ping, in seconds; None before the first."""
         return self._table.round_trip
@@ -182,7 +187,7 @@ class PeerLink:
         Wait until the other side has proved who it is.
 
         Raises:
-            IdentityMismatch: it is somebody else, or did not prove itself in time.
+            IdentityMismatch: it is somebody else.
             LinkLost: the channel ended before.
         """
         await self._proved
@@ -455,14 +460,21 @@ class PeerLink:
     def _violated(self, error: BoneValueError) -> None:
         if isinstance(error, (ProtocolError, Slow)):
             logger.warning("link to %s/%s closed: %s: %s", self.remote.name, self.remote.id, error.code, error.message)
-        lost = isinstance(error, LinkLost)
-        self._end(LinkLost(error.message) if isinstance(error, Slow) else error, "lost" if lost else error.code)
+        if isinstance(error, LinkLost):
+            self._end(error, "drained" if self._is_drained else "lost")
+        else:
+            self._end(LinkLost(error.message) if isinstance(error, Slow) else error, error.code)
 
     def _lost(self, reason: str) -> None:
         if not self.gone.done():
-            orderly = self._table.state is LinkState.DRAINING and self._table.idle
+            orderly = self._is_drained
             error = LinkLost("the link was drained" if orderly else f"the link to the peer ended: {reason}")
             self._end(error, "drained" if orderly else reason)
+
+    @property
+    def _is_drained(self) -> bool:
+        """Whether nothing is lost with it: it was to end anyway, and no calls are on it."""
+        return self._table.state is LinkState.DRAINING and self._table.idle
 
     def _end(self, error: BoneValueError, why: str) -> None:
         self.ended = why
@@ -627,6 +639,17 @@ class PeerLink:
             self._hold_timer = self._loop.call_later(self._idle_timeout, self._hold_over)
         if self._table.idle:
             self._now_idle()
+
+    def keep(self, until: float) -> None:
+        """Hold it as a call of ours would, until that moment (monotonic seconds) if it is not used."""
+        if self.gone.done():
+            return
+        self._kept = True
+        self.used_at = min(time.monotonic(), until - self._idle_timeout)
+        self._table.hold(True)
+        if self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(self._idle_timeout / 10, self._hold_over)
+        self._flow.wake()
 
     def _hold_over(self) -> None:
         self._hold_timer = None

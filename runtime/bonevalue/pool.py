@@ -42,6 +42,14 @@ SETTLING = 1.0
 LAST_WORD = 2.0
 #: Seconds, about, for which a peer is left alone that could not be reached: the first time, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+#: What is worth another try when it comes with the time to wait: somebody was too busy just now, or has moved.
+PUT_OFF = (Busy, LinkLimit, ConnectFailed)
+#: Seconds after which it is tried again when the other side let go of a new link at once.
+SECOND_TRY = 0.5
+#: Seconds after which an attempt whose peer does not answer does not count as one that is made.
+STALLED = 2.0
+#: Links of one peer that may drain at once.
+MAX_DRAINING = 3
 #: So many such peers are remembered; one more takes the place of the first.
 MAX_PAUSES = 1024
 
@@ -54,6 +62,7 @@ class _Attempt:
         self.task = task
         self.waiters = 0
         self.dialling = False
+        self.given_up = False
         self.life: LinkLife | None = None
         #: Why the last try came to nothing.
         self.error: BoneValueError | None = None
@@ -61,7 +70,7 @@ class _Attempt:
     @property
     def is_over(self) -> bool:
         """Whether it has a link, or was given up."""
-        return self.link.done() or self.task.cancelling() > 0
+        return self.link.done() or self.given_up
 
 
 class _Pause:
@@ -71,10 +80,12 @@ class _Pause:
         self.backoff = Backoff(random.random, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         self.until = 0.0
         self.over = asyncio.Event()
+        self.error: BoneValueError | None = None
 
-    def lengthen(self) -> None:
+    def lengthen(self, error: BoneValueError) -> None:
         """One more try has failed."""
         self.until = time.monotonic() + self.backoff.next()
+        self.error = error
 
 
 class Pool:
@@ -171,12 +182,12 @@ class Pool:
         attempt = self._attempts.get(peer_id)
         return attempt is not None and attempt.dialling and not attempt.is_over
 
-    async def dialled(self, peer_id: str) -> bool:
-        """Wait for the end of our attempt; whether it, or the other side, made a link meanwhile."""
+    async def dialled(self, peer_id: str, timeout: float) -> bool:
+        """Wait for the end of our attempt, but not for long; whether it, or the other side, made a link meanwhile."""
         attempt = self._attempts.get(peer_id)
         if attempt is None:
             return False
-        await asyncio.wait({attempt.task})
+        await asyncio.wait({attempt.task}, timeout=timeout)
         return attempt.link.done() and attempt.link.exception() is None
 
     async def link(self, peer_id: str) -> PeerLink:
@@ -227,7 +238,8 @@ class Pool:
         life = self._live(peer_id, name, dialled=False)
         try:
             meets_ours = self.is_dialling(peer_id) and not self._admission.holds(peer_id)
-            await self._admission.enter(peer_id, key, at_once=meets_ours)
+            replaces = sum(link.remote.id == peer_id and not link.offerer for link in self._all)
+            await self._admission.enter(peer_id, key, replaces=replaces, at_once=meets_ours)
         except BaseException:
             life.end(State.FAILED, "no place")
             raise
@@ -241,7 +253,7 @@ class Pool:
 
     def add(self, link: PeerLink) -> None:
         """A link has been proved, whoever dialled."""
-        peer_id = link.remote.id
+        peer_id, added = link.remote.id, link
         if link.gone.done():
             return
         if self._stopping:
@@ -250,7 +262,9 @@ class Pool:
         self._all.add(link)
         self.retry_now(peer_id)
         old = self._links.get(peer_id)
-        if old is not None and old.usable and not old.doubted and self._settles(old, link):
+        if not link.usable:
+            pass  # the other side has let go of it already: both dialled at once, and its own link is on its way
+        elif old is not None and old.usable and not old.doubted and self._settles(old, link):
             link.drain("duplicate")
             link = old
         else:
@@ -264,13 +278,13 @@ class Pool:
         if attempt is not None and not attempt.link.done() and link.usable:
             attempt.link.set_result(link)
         if self._on_added is not None:
-            self._on_added(link)
+            self._on_added(added)
 
     def _close_draining(self, peer_id: str) -> None:
-        """A peer has one link that drains beside its current one; else it could keep many, by a stream on each."""
-        for link in list(self._all):
-            if link.remote.id == peer_id and not link.usable:
-                link.close(LinkLost("the peer opened another link"))
+        """A peer has few links that drain beside its current one; else it could keep many, by a stream on each."""
+        draining = [link for link in self._all if link.remote.id == peer_id and not link.usable]
+        for link in sorted(draining, key=lambda link: link.opened_at)[:-MAX_DRAINING]:
+            link.close(LinkLost("the peer opened another link"))
 
     def remove(self, link: PeerLink) -> None:
         """A link is gone."""
@@ -282,8 +296,8 @@ class Pool:
 
     def idle(self, link: PeerLink) -> None:
         """Nothing uses a link just now, it seems."""
-        if self._is_full and link.offerer and link.usable and not link.active:
-            link.drain("evicted")
+        self._evict()
+        self._admission.admit()
 
     def cut(self, name: str, key: bytes, error: BoneValueError) -> int:
         """
@@ -342,6 +356,7 @@ class Pool:
     def _unwanted(self, attempt: _Attempt) -> None:
         """The last one who waited has the link, or has gone."""
         if not attempt.link.done():
+            attempt.given_up = True
             attempt.task.cancel()
         elif attempt.link.exception() is None:
             # Who has it calls in this very turn; if that was its wish no more, the slot goes to the next in the queue.
@@ -349,9 +364,9 @@ class Pool:
 
     def _ended(self, peer_id: str, attempt: _Attempt) -> None:
         del self._attempts[peer_id]
+        fault = None if attempt.task.cancelled() else attempt.task.exception()
         if attempt.link.done():
             return
-        fault = None if attempt.task.cancelled() else attempt.task.exception()
         if fault is None and not attempt.task.cancelled():
             fault = ConnectFailed("the link to the peer ended as soon as it was there")
         attempt.link.set_exception(fault or Unavailable("the attempt to reach the peer was given up"))
@@ -360,34 +375,39 @@ class Pool:
     async def _attempt(self, peer_id: str) -> None:
         """Try until there is a link, or there is no point in it."""
         attempt = self._attempts[peer_id]
+        backoff = Backoff(random.random, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         give_up_at = time.monotonic() + self._patience
         while True:
             attempt.life = life = self._live(peer_id, "", dialled=True)
             try:
                 if self._ready is not None:
                     await self._ready()
-                await self._pause(peer_id)
+                await self._pause(attempt, peer_id)
                 await self._try(attempt, life)
             except BoneValueError as error:
                 life.end(State.FAILED, error.code)
-                wait = _put_off(error)
-                if wait is None or time.monotonic() + wait > give_up_at:
+                if error.retry_after is None or not isinstance(error, PUT_OFF):
                     raise
                 attempt.error = error
             except BaseException:
                 life.end(State.FAILED, "given up")
                 raise
-            else:
+            if attempt.link.done():
                 return
-            await asyncio.sleep(wait * (1 + random.random() / 2))
+            # Somebody was too busy just now, or the other side's link, which won, is about to come about.
+            wait = backoff.next(attempt.error.retry_after if attempt.error is not None else SECOND_TRY)
+            if time.monotonic() + wait > give_up_at:
+                raise attempt.error or ConnectFailed("the other side lets go of each link as soon as it is there")
+            await asyncio.sleep(wait)
 
     async def _try(self, attempt: _Attempt, life: LinkLife) -> None:
         await self._slot()
         attempt.dialling = True
         try:
             self.add(await self._dial(life.peer_id, life))
-        except (ConnectFailed, Deadline):
-            self._failed(life.peer_id)
+        except (ConnectFailed, Deadline) as error:
+            if error.retry_after is None:
+                self._failed(life.peer_id, error)
             raise
         finally:
             attempt.dialling = False
@@ -399,17 +419,18 @@ class Pool:
         self._lives.add(life)
         return life
 
-    def _failed(self, peer_id: str) -> None:
+    def _failed(self, peer_id: str, error: BoneValueError) -> None:
         """A peer could not be reached: the next try has to wait."""
         pause = self._pauses.pop(peer_id, None) or _Pause()
-        pause.lengthen()
+        pause.lengthen(error)
         self._pauses[peer_id] = pause
         if len(self._pauses) > MAX_PAUSES:
             self._pauses.popitem(last=False)[1].over.set()
 
-    async def _pause(self, peer_id: str) -> None:
+    async def _pause(self, attempt: _Attempt, peer_id: str) -> None:
         pause = self._pauses.get(peer_id)
         if pause is not None:
+            attempt.error = pause.error
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause.until - time.monotonic()):
                     await pause.over.wait()
@@ -419,10 +440,12 @@ class Pool:
         if not self._queue and self._has_slot:
             self._dialling += 1
             return
-        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        slot: asyncio.Future[None] = loop.create_future()
         self._queue.append(slot)
-        if self._is_full:
-            self._evict()
+        self._evict()
+        # By then, those who only wait for an answer do not count any more.
+        stalled = loop.call_later(STALLED, self._admit)
         try:
             await slot
         except asyncio.CancelledError:
@@ -432,21 +455,29 @@ class Pool:
                 self._dialling -= 1
                 self._admit()
             raise
+        finally:
+            stalled.cancel()
 
     def _outgoing(self) -> int:
-        return self._dialling + sum(link.offerer for link in self._all)
+        # A link that is doubted gives way to another, which needs its place before.
+        return self._dialling + sum(link.offerer and not link.doubted for link in self._all)
 
     def _incoming(self) -> int:
         return sum(not link.offerer for link in self._all)
 
     @property
     def _has_slot(self) -> bool:
-        return self._dialling < MAX_DIALLING and self._outgoing() < self._max_outgoing
+        return self._dialling - self._stalled() < MAX_DIALLING and self._outgoing() < self._max_outgoing
 
-    @property
-    def _is_full(self) -> bool:
-        """Whether somebody waits for one of our links to go."""
-        return bool(self._queue) and self._outgoing() >= self._max_outgoing
+    def _stalled(self) -> int:
+        """The attempts that cost nothing: their peers do not answer. They must not keep the others waiting."""
+        return sum(
+            attempt.dialling
+            and attempt.life is not None
+            and attempt.life.state in (State.RELAY, State.ANSWER)
+            and attempt.life.seconds >= STALLED
+            for attempt in self._attempts.values()
+        )
 
     def _admit(self) -> None:
         while self._queue and self._has_slot:
@@ -454,29 +485,34 @@ class Pool:
             if not slot.done():
                 self._dialling += 1
                 slot.set_result(None)
+        self._evict()
 
     def _evict(self) -> None:
-        """Let the longest unused of our links go that nothing uses."""
-        idle = [link for link in self._all if link.offerer and link.usable and not link.active]
-        if idle:
-            min(idle, key=lambda link: link.used_at).drain("evicted")
+        """Let our links go, the longest unused first, as many as attempts wait for their slots."""
+        if self._queue and self._outgoing() >= self._max_outgoing:
+            ours = [link for link in self._all if link.offerer]
+            wanted = min(len(self._queue), MAX_DIALLING) - sum(_is_going(link) for link in ours)
+            idle = [link for link in ours if link.usable and not link.active]
+            for link in sorted(idle, key=lambda link: link.used_at)[: max(0, wanted)]:
+                link.drain("evicted")
 
-    def _make_room(self) -> bool:
+    def _make_room(self, count: int) -> bool:
         """
-        Let a link go that another side dialled and nothing uses; whether there is one, or one is going already.
+        Let links go that other sides dialled and nothing uses, so that so many are going; whether any is.
 
-        It is the longest unused of the account that has the most: whoever opens many makes room for the others first.
+        Those of the account that has the most go first, the longest unused of them: whoever opens many makes room for
+        the others.
         """
-        links = [link for link in self._all if not link.offerer]
-        if any(not link.usable for link in links):
-            return True
+        theirs = [link for link in self._all if not link.offerer]
+        going = sum(map(_is_going, theirs))
         unused_since = time.monotonic() - SETTLING
-        idle = [link for link in links if not link.active and link.used_at < unused_since]
-        if not idle:
-            return False
-        of_account = Counter(link.remote.key for link in links)
-        min(idle, key=lambda link: (-of_account[link.remote.key], link.used_at)).drain("evicted")
-        return True
+        idle = [link for link in theirs if link.usable and not link.active and link.used_at < unused_since]
+        of_account = Counter(link.remote.key for link in theirs)
+        idle.sort(key=lambda link: (-of_account[link.remote.key], link.used_at))
+        leaving = idle[: max(0, count - going)]
+        for link in leaving:
+            link.drain("evicted")
+        return bool(going or leaving)
 
     def _settles(self, old: PeerLink, new: PeerLink) -> bool:
         """Whether ``old`` stays: both sides dialled at once, and the numerically smaller id's offer wins."""
@@ -486,6 +522,6 @@ class Pool:
         return old.offerer is ours_wins
 
 
-def _put_off(error: BoneValueError) -> float | None:
-    """Seconds after which it is worth another try, None if it is not: somebody was too busy just now."""
-    return error.retry_after if isinstance(error, (Busy, LinkLimit)) else None
+def _is_going(link: PeerLink) -> bool:
+    """Whether a link is about to be gone, with no call that keeps it."""
+    return not link.usable and not link.active

@@ -21,6 +21,7 @@ from aioice.stun import TransactionError, TransactionFailed
 from aioice.turn import (
     DEFAULT_ALLOCATION_LIFETIME,
     DEFAULT_CHANNEL_REFRESH_TIME,
+    TurnClientMixin,
     TurnClientTcpProtocol,
     TurnClientUdpProtocol,
 )
@@ -28,7 +29,7 @@ from aioice.turn import (
 from bonevalue.ice_url import IceUrl
 from bonevalue.wire.refusals import plain
 
-__all__ = ["Login", "Relay", "ServerFailed", "open_relay", "reason_of"]
+__all__ = ["NOBODY_THERE", "NO_ANSWER", "Login", "Relay", "ServerFailed", "open_relay", "reason_of"]
 
 #: Seconds that a server has for taking an allocation back; it ends by itself after 10 minutes.
 FAREWELL = 1.0
@@ -36,6 +37,10 @@ FAREWELL = 1.0
 CHANNEL_REFRESH = 240.0
 #: Bytes that wait for a TCP connection; what comes beyond them is lost, as on any network that is full.
 MAX_WAITING = 262_144
+
+#: What a server says that is not there.
+NO_ANSWER = "no answer"
+NOBODY_THERE = "nobody listens there"
 
 Address: TypeAlias = tuple[str, int]
 
@@ -66,11 +71,11 @@ class ServerFailed(Exception):
         self.code = code
 
 
-class _Watched:
+class _Watched(TurnClientMixin):
     """A client that tells when its socket breaks, which aioice's would wait out."""
 
     def __init__(self, server: Address, login: Login) -> None:
-        super().__init__(  # type: ignore[call-arg]
+        super().__init__(
             server,
             username=login.username,
             password=login.password,
@@ -86,7 +91,7 @@ class _Watched:
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
         self._break(exc or ConnectionResetError())
-        super().connection_lost(exc)  # type: ignore[misc]
+        super().connection_lost(exc)
 
     def _break(self, error: Exception) -> None:
         if not self.broken.done():
@@ -302,7 +307,7 @@ def _failure(error: OSError | TransactionError) -> ServerFailed:
     if isinstance(error, TransactionFailed):
         code, text = error.response.attributes.get("ERROR-CODE", (0, ""))
         return ServerFailed(f"refused: {code} {plain(text)}".rstrip(), code=code)
-    return ServerFailed("no answer" if isinstance(error, TransactionError) else reason_of(error))
+    return ServerFailed(NO_ANSWER if isinstance(error, TransactionError) else reason_of(error))
 
 
 def reason_of(error: OSError) -> str:
@@ -312,9 +317,9 @@ def reason_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return f"no TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
     if isinstance(error, TimeoutError):
-        return "no answer"
+        return NO_ANSWER
     if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there"
+        return NOBODY_THERE
     if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
         return "it closed the connection"
     return f"cannot be reached: {plain(error.strerror or str(error)).lower()}"

@@ -458,7 +458,7 @@ class IceServerEntry(Section):
         Field(min_length=1, max_length=8),
     ] = Field(
         description=(
-            "`stun:HOST:PORT`, `turn:HOST:PORT?transport=udp` or `turns:HOST:PORT`; one, or a list of which UDP is tried "
+            "`stun:HOST:PORT`, `turn:HOST:PORT?transport=udp` or `turns:HOST:PORT`; one, or a list: UDP is tried "
             "first, then TCP, then TLS."
         )
     )

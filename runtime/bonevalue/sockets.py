@@ -188,10 +188,11 @@ async def open_websocket(address: Address, tls: ssl.SSLContext | None, timeout: 
     """
     async with asyncio.timeout(timeout):
         port = urlsplit(address.url).port or (443 if address.secure else 80)
+        context = (tls or tls_context()) if address.secure else None
         return await _Connect(
             address.url,
             sock=await open_tcp(await resolve(address.host, port)),
-            ssl=(tls or tls_context()) if address.secure else None,
+            ssl=context,
             proxy=None,
             compression=None,
             user_agent_header=None,

@@ -299,7 +299,7 @@ def test_progress_at_a_terminal(user: User) -> None:
     said = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 0
     assert said.startswith(f"Us {user.world.id}  {user.there.name}/a.bin  8.0 MiB, SHA-256".encode())
-    assert re.search(rb"\./a\.bin .+/8\.0.+MiB.+MiB/s", shown)
+    assert re.search(rb"\./a\.bin .+/8\.0.+MiB.+[KM]iB/s", shown)
 
 
 def _read(terminal: int) -> bytes:

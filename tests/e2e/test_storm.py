@@ -37,6 +37,8 @@ from tests.support.processes import (
 )
 from tests.support.waiting import UNIT
 
+pytestmark = pytest.mark.xdist_group("storm")
+
 #: Of the hundred: those of each process.
 ACCOUNTS = (("anna", "bela"), ("cora", "dana"))
 PEERS_EACH = 25

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -116,7 +116,9 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("who", "before", "after"), STEPS)
-def test_calls_flow_again_after_a_move(world: World, who: str, before: Families, after: Families) -> None:
+def test_calls_flow_again_after_a_move(
+    world: World, who: str, before: Families, after: Families, record_property: Callable[[str, object], None]
+) -> None:
     side, other = (world.alice, world.bob) if who == "alice" else (world.bob, world.alice)
     if other.families != DUAL:
         other.move(DUAL)
@@ -129,6 +131,8 @@ def test_calls_flow_again_after_a_move(world: World, who: str, before: Families,
     again = world.call(timeout=2 * SEEN)
     repeatable, once = world.stop()
 
+    record_property("seconds", round(again.ended - moved, 2))
+    record_property("lost", sum(outcome.code != "" for outcome in once))
     assert again.code == ""
     assert again.ended - moved <= SEEN
     check(repeatable, once, moved)

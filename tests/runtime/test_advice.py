@@ -64,7 +64,8 @@ ALL = "host srflx relay"
         ("checking", tried(ALL, BOTH, udp="no answer", tcp="ok"), "look into the log of the TURN server"),
         # ... and why there is no relay
         ("checking", tried(BOTH, BOTH, udp="no answer"), f"check that {UDP} runs"),
-        ("checking", tried(BOTH, BOTH, udp="left out: no answer for 20 s"), "let UDP port 3478 through"),
+        ("checking", tried(BOTH, BOTH, udp="left out for 20 s: no answer"), "let UDP port 3478 through"),
+        ("checking", tried(BOTH, BOTH, tcp="left out for 9 s: nobody listens there"), "let TCP port 3478 through"),
         ("checking", tried(BOTH, BOTH, tcp="nobody listens there"), "let TCP port 3478 through"),
         ("checking", tried(BOTH, BOTH, tls="it closed the connection"), "let TCP port 5349 through"),
         ("checking", tried(BOTH, BOTH, udp="refused: 401 Unauthorized"), "the clock of that server"),

@@ -75,6 +75,9 @@ class Road:
         usable = self._current is not None and not self._current.calls
         return self._current if peer_id == "1" and usable else None
 
+    def progress(self, peer_id: str) -> str:
+        return "it was on its way"
+
     async def link(self, peer_id: str) -> FakeLink:
         current = self.current(peer_id)
         if current is not None:
@@ -167,6 +170,21 @@ async def test_a_failure_that_others_share_is_not_theirs_to_mark() -> None:
 async def test_time_for_the_link_is_time_of_the_call() -> None:
     with pytest.raises(Deadline, match="no link to bob/1"):
         await World(None, linked=False).call(timeout=UNIT)
+
+
+@pytest.mark.parametrize("how", ["call", "stream"])
+async def test_what_the_link_took_is_no_longer_there_for_the_call(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = FakeLink("ok")
+    world = World(link, linked=False)
+    find = world.road.link
+
+    async def take_time(peer_id: str) -> FakeLink:
+        await asyncio.sleep(UNIT)
+        return await find(peer_id)
+
+    monkeypatch.setattr(world.road, "link", take_time)
+    assert await getattr(world, how)(timeout=5.0) == "ok"
+    assert link.calls[0][3] < 5.0 - UNIT / 2
 
 
 @pytest.mark.parametrize("linked", [True, False])

@@ -102,7 +102,7 @@ async def test_whoever_waits_to_try_again_tries_at_once(free_port: Callable[[], 
         await until(lambda: run.count(AttemptFailed) == 1)
         assert run.first(AttemptFailed).retry_in == 3600.0
         async with ScriptedServer(port=port):
-            run.client.network_changed(ELSEWHERE)
+            run.client.network_changed(NetworkChange(paused=True))
             await run.online()
 
 

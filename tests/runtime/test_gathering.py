@@ -194,10 +194,10 @@ async def test_urls_that_cannot_be_used_are_named_and_no_server_is_asked_twice()
 
 async def test_those_that_are_left_out_are_on_record_and_whoever_wants_is_told() -> None:
     told: list[ServerOutcome] = []
-    left = ServerOutcome("stun:gone", "left out: no answer for 20 s")
+    left = ServerOutcome("stun:gone", "left out for 20 s: no answer")
     async with stun_server(SEEN) as server:
         _, tried = await offer(IceConfig((stun_of(server.url()),), left_out=(left,), on_outcome=told.append))
-    assert outcomes(tried) == {"stun:gone": "left out: no answer for 20 s", server.url(): "ok"}
+    assert outcomes(tried) == {"stun:gone": "left out for 20 s: no answer", server.url(): "ok"}
     assert set(told) == {ServerOutcome(server.url(), "ok")}
 
 

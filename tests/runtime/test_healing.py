@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from bonevalue.errors import BoneValueError, ConnectFailed, Deadline, LinkLost, NotTrusted
+from bonevalue.errors import BoneValueError, Busy, ConnectFailed, Deadline, LinkLost, NotTrusted
 from bonevalue.healing import Healing
 from bonevalue.link import PathInfo
 from bonevalue.module import Caller
@@ -36,18 +36,25 @@ class FakeLink:
         self.connection = self
         self.answers = answers
         self.pinged = 0
+        self.heard_at = 0.0
+        self.hears_while_pinged = False
+        self.kept_until = 0.0
 
     def path(self) -> PathInfo:
         return PathInfo("host", "host", local_address=HOME)
 
     async def ping(self, timeout: float) -> float:
         self.pinged += 1
+        self.heard_at += self.hears_while_pinged
         if not self.answers:
             raise Deadline("no answer")
         return 0.1
 
     def close(self, error: BoneValueError) -> None:
         self.gone.set_result(error)
+
+    def keep(self, until: float) -> None:
+        self.kept_until = until
 
 
 class World:
@@ -62,6 +69,7 @@ class World:
         self.open = asyncio.Event()
         self.open.set()
         self.held: list[FakeLink] = []
+        self.new = FakeLink()
         self.healing = Healing(cast(Pool, self), self.spawn)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -75,13 +83,14 @@ class World:
     def retry_now(self, peer_id: str | None = None) -> None:
         self.retried += 1
 
-    async def link(self, peer_id: str) -> None:
+    async def link(self, peer_id: str) -> FakeLink:
         assert peer_id == "7"
         self.dialled.append(time.monotonic())
         await self.open.wait()
         if self.errors:
             raise self.errors.pop(0)
         self.made += 1
+        return self.new
 
     def lose(self, link: FakeLink) -> None:
         self.healing.lost(cast(Any, link))
@@ -101,9 +110,25 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     await asyncio.gather(*world.tasks, return_exceptions=True)
 
 
-async def test_a_link_that_is_lost_while_it_is_wanted_comes_back(world: World) -> None:
-    world.lose(FakeLink())
+async def test_a_link_that_is_lost_while_it_is_wanted_comes_back_for_as_long(world: World) -> None:
+    world.lose(link := FakeLink())
     await until(lambda: world.made == 1 and not world.tasks)
+    assert world.new.kept_until == link.missed_until
+
+
+async def test_a_time_to_wait_that_is_longer_than_the_link_is_wanted_is_cut_to_it(world: World) -> None:
+    world.errors = [Busy("later", retry_after=3600.0)]
+    link = FakeLink()
+    link.missed_until = time.monotonic() + 2 * UNIT
+    world.lose(link)
+    await until(lambda: not world.tasks, timeout=5)
+    world.lose(FakeLink())  # and the next loss is not taken for one that is being healed
+    await until(lambda: world.made == 1)
+
+
+async def test_a_peer_that_could_not_finish_is_dialled_from_here(world: World) -> None:
+    world.healing.bring_back("7")
+    await until(lambda: world.made == 1)
 
 
 async def test_one_that_nobody_here_wants_does_not(world: World) -> None:
@@ -195,6 +220,32 @@ async def test_a_link_that_does_not_answer_after_the_network_changed_is_replaced
     world.change(NEW)
     await until(lambda: world.made == 1)
     assert link.doubted and not link.gone.done()  # the calls on it may yet be answered
+
+
+async def test_an_address_that_was_taken_and_given_back_may_serve_as_before(world: World) -> None:
+    world.held = [link := FakeLink()]
+    world.change(NetworkChange(added=frozenset({HOME}), removed=frozenset({HOME})))
+    await until(lambda: not world.tasks)
+    assert link.pinged == 1 and not world.dialled and not link.gone.done()
+
+
+async def test_a_link_that_is_heard_again_meanwhile_is_not_closed(world: World) -> None:
+    world.held = [link := FakeLink()]
+    world.open.clear()
+    world.change(GONE)
+    await until(lambda: world.dialled)
+    link.doubted = False
+    world.open.set()
+    await until(lambda: not world.tasks)
+    assert not link.gone.done()
+
+
+async def test_a_ping_that_waits_behind_much_else_is_not_silence(world: World) -> None:
+    link = FakeLink(answers=False)
+    link.hears_while_pinged = True
+    world.healing.replaced(cast(Any, link))
+    await until(lambda: link.pinged and not world.tasks)
+    assert not link.gone.done()
 
 
 async def test_a_young_link_is_replaced_when_it_cannot_be_taken_for_dialling_at_once(world: World) -> None:

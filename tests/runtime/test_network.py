@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -236,6 +237,21 @@ def test_how_long_it_slept_stands_still_while_it_is_awake(has_clock: bool, monke
     if not has_clock:
         monkeypatch.delattr("time.CLOCK_BOOTTIME")
     assert abs(network._slept() - network._slept()) < network.LEAST_SLEEP
+
+
+async def test_a_process_that_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "INTERVAL", UNIT)
+    monkeypatch.setattr(network, "LEAST_PAUSE", 40 * UNIT)
+    async with watching() as changes:
+        time.sleep(5 * UNIT)  # noqa: ASYNC251 - not long enough
+        add(f"{FIRST}/32")
+        assert await first_of(changes) == NetworkChange(added=frozenset({FIRST}))
+        time.sleep(45 * UNIT)  # noqa: ASYNC251
+        change = await first_of(changes)
+        assert change == NetworkChange(paused=True)
+        assert str(change) == "this process stood still"
+        remove(f"{FIRST}/32")
+        assert await first_of(changes) == NetworkChange(removed=frozenset({FIRST}))
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ class Village:
         ill = {name for _, name, _ in self.accidents}
         well = [name for name in NAMES if name not in ill] if len(ill) < MOST_AT_ONCE else []
         happen = self.chance.choices((self._kill, self._freeze, self._move, self._lose_server), (3, 3, 3, 1))[0]
-        victims = well if happen != self._lose_server else [name for name in ("server",) if name not in ill]
+        victims = well if happen != self._lose_server else list({"server"} - ill)
         if victims:
             victim = self.chance.choice(victims)
             logger.info("%.1f: %s %s", time.monotonic(), happen.__name__.strip("_"), victim)
@@ -206,6 +206,7 @@ class Village:
         while open_calls := [call for call in self.journal().values() if call.ended is None and self.is_alive(call)]:
             assert time.monotonic() < end, f"calls without an end: {open_calls}"
             time.sleep(0.25)
+        assert all(daemon.running for daemon in self.daemons.values())
         return self.journal()
 
     def is_alive(self, call: Call) -> bool:

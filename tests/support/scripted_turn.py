@@ -43,7 +43,7 @@ class ScriptedTurn:
         #: Who came with which username.
         self.usernames: list[str] = []
         self.password = PASSWORD
-        self.relayed = RELAYED
+        self.relayed: tuple[str, int] = RELAYED
         self.refusal = refusal
         #: How often it still refuses; None for always.
         self.refusals: int | None = None

@@ -83,11 +83,11 @@ def test_a_wrong_proof_is_an_identity_mismatch_before_anything_is_parsed() -> No
         pair.ours.table.receive(frames.encode(FrameType.HELLO, 0, bytes(64) + b"{not json"), pair.now)
 
 
-def test_a_proof_that_does_not_come_is_an_identity_mismatch_after_ten_seconds() -> None:
+def test_a_link_whose_proof_does_not_come_is_lost_after_ten_seconds() -> None:
     pair = joined(opened=False)
     assert pair.ours.table.timer() == pair.now + 10
     pair.ours.table.handle_timer(pair.now + 9.9)
-    with pytest.raises(IdentityMismatch, match="within 10 s"):
+    with pytest.raises(LinkLost, match="within 10 s"):
         pair.ours.table.handle_timer(pair.now + 10)
 
 

@@ -145,6 +145,11 @@ class CallTable:
         return self.state is LinkState.OPEN
 
     @property
+    def heard_at(self) -> float:
+        """When something came last from the other side, an acknowledgement too; in monotonic seconds."""
+        return self._heartbeat.heard_at
+
+    @property
     def round_trip(self) -> float | None:
         """Round trip of the last ping, in seconds; None before the first."""
         return self._heartbeat.round_trip
@@ -377,7 +382,7 @@ class CallTable:
         Do what is due: end calls whose time is over, ping.
 
         Raises:
-            IdentityMismatch: the other side did not prove itself in time; the link must be closed.
+            LinkLost: the other side did not prove itself in time, or was silent for too long.
             LinkLost: nothing was heard for three beats, or the other side does not let a drained link end; the link
                 must be closed.
         """
@@ -385,7 +390,7 @@ class CallTable:
             return
         if self._proof_due is not None:
             if now >= self._proof_due:
-                raise IdentityMismatch(f"the other side did not prove itself within {PROOF_TIMEOUT:.0f} s")
+                raise LinkLost(f"the other side did not prove itself within {PROOF_TIMEOUT:.0f} s")
             return
         for call in self._core.deadlines.pop(now):
             if isinstance(call, OutgoingCall):

@@ -26,16 +26,17 @@ class Heartbeat:
     def __init__(self, *, interval: float, now: float, second: bool = False) -> None:
         #: Round trip of the last ping, in seconds; None before the first.
         self.round_trip: float | None = None
+        #: When something was heard last.
+        self.heard_at = now
         self._interval = interval
         self._ping_after = interval * 1.5 if second else interval
-        self._heard_at = now
         self._pinged_at = now
         self._number = 0
         self._unanswered: dict[int, float] = {}
 
     def heard(self, now: float) -> None:
         """Something came from the other side."""
-        self._heard_at = now
+        self.heard_at = now
 
     def due(self) -> float:
         """When :meth:`beat` wants to be called."""
@@ -53,8 +54,8 @@ class Heartbeat:
             # Called a whole beat late, this very process was stopped or busy, and what the other side sent may still be
             # unread: that says nothing about the link, so it gets another round.
             if now - due < self._interval:
-                raise LinkLost(f"nothing was heard from the peer for {now - self._heard_at:.0f} s")
-            self._heard_at = now
+                raise LinkLost(f"nothing was heard from the peer for {now - self.heard_at:.0f} s")
+            self.heard_at = now
             return True
         return now >= self._ping_due()
 
@@ -83,7 +84,7 @@ class Heartbeat:
         return self.round_trip
 
     def _ping_due(self) -> float:
-        return max(self._heard_at, self._pinged_at) + self._ping_after
+        return max(self.heard_at, self._pinged_at) + self._ping_after
 
     def _loss_due(self) -> float:
-        return self._heard_at + MISSED_BEATS * self._interval
+        return self.heard_at + MISSED_BEATS * self._interval

@@ -45,6 +45,7 @@ class Agent:
             "start": self.start,
             "stop": self.stop,
             "ready": self.ready,
+            "peers": self.peers,
             "until_online": self.until_online,
         }
 
@@ -77,6 +78,10 @@ class Agent:
                 raise result.error
             return asdict(result.response)
         raise NoTarget(f"nobody is online as {target}")
+
+    async def peers(self, target: str) -> list[str]:
+        """The ids of the peers that a target means now."""
+        return [peer.id for peer in self._peer.get(target).peers()]
 
     async def until_online(self, target: str, count: int, timeout: float) -> float:
         """Wait until that many peers of a target are online; gives when it was so, by the monotonic clock."""

@@ -122,6 +122,10 @@ class Caller:
         """Measure the way to a target's peer."""
         return self.do("ping", target=target)
 
+    def peers(self, target: str) -> list[str]:
+        """The ids of the peers that a target means now."""
+        return list(self.do("peers", target=target).succeeded())
+
     def until_online(self, target: str, count: int, *, within: float = PATIENCE) -> float:
         """Wait until that many peers of a target are online; gives when it was so, by the monotonic clock."""
         outcome = self.do("until_online", patience=within + PATIENCE, target=target, count=count, timeout=within)
