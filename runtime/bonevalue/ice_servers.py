@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from bonevalue.errors import RemoteProtocolError, ServerOutcome
+from bonevalue.ice_sockets import open_udp
 from bonevalue.ice_url import IceUrl
 from bonevalue.link import IceConfig
 from bonevalue.relay import NO_ANSWER, Login, Relay, ServerFailed, open_relay, reason_of
@@ -149,6 +150,7 @@ class _Question(asyncio.DatagramProtocol):
         self._transaction = secrets.token_bytes(TRANSACTION_SIZE)
         self.request = encode_request(self._transaction)
         self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         """Perhaps the answer."""
@@ -167,10 +169,9 @@ class _Question(asyncio.DatagramProtocol):
 
 async def _ask(server: tuple[str, int]) -> None:
     """Wait for an answer to a STUN request; the caller's time bounds it."""
-    loop = asyncio.get_running_loop()
     transport: asyncio.DatagramTransport | None = None
     try:
-        transport, question = await loop.create_datagram_endpoint(_Question, remote_addr=server)
+        transport, question = await open_udp(_Question, remote_addr=server)
         for pause in (*_AGAIN, None):
             transport.sendto(question.request)
             done, _ = await asyncio.wait({question.answer}, timeout=pause)

@@ -108,6 +108,7 @@ class Links:
         self._introductions = introductions
         self._contacts = contacts
         self._peers = peers
+        self._offline_since = time.monotonic()  # the first login is expected any moment
         self._dialler = Dialler(
             engine,
             introductions,

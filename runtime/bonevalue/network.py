@@ -23,7 +23,7 @@ import ifaddr
 
 from bonevalue import netlink
 
-__all__ = ["NetworkChange", "NetworkWatch", "own_addresses"]
+__all__ = ["NetworkChange", "NetworkWatch", "own_addresses", "ways_out"]
 
 #: Seconds between two looks, whether or not the system tells of changes itself.
 INTERVAL = 2.0
@@ -211,13 +211,13 @@ def _is_of_use(text: str) -> bool:
 def _state() -> _State | None:
     """How it is now; None if that cannot be told just now."""
     try:
-        return _State(own_addresses(), _ways_out())
+        return _State(own_addresses(), ways_out())
     except OSError as error:  # there are no descriptors left, for example
         logger.debug("the addresses of this host cannot be read: %s", error)
         return None
 
 
-def _ways_out() -> frozenset[str]:
+def ways_out() -> frozenset[str]:
     """The addresses from which packets to far away leave, at most one a family. Nothing is sent."""
     return frozenset(filter(None, (_way_to(family, address) for family, address in _FAR_AWAY)))
 

@@ -269,11 +269,11 @@ class Pool:
             link = old
         else:
             self._links[peer_id] = link
-            self._close_draining(peer_id)
             if old is not None:
                 old.drain("replaced")
                 if self._on_replaced is not None:
                     self._on_replaced(old)
+            self._close_draining(peer_id)
         attempt = self._attempts.get(peer_id)
         if attempt is not None and not attempt.link.done() and link.usable:
             attempt.link.set_result(link)

@@ -14,10 +14,10 @@ import asyncio
 import logging
 import ssl
 from dataclasses import dataclass, field
-from struct import pack
+from struct import pack, unpack_from
 from typing import Any, TypeAlias, cast
 
-from aioice.stun import TransactionError, TransactionFailed
+from aioice.stun import Message, TransactionError, TransactionFailed
 from aioice.turn import (
     DEFAULT_ALLOCATION_LIFETIME,
     DEFAULT_CHANNEL_REFRESH_TIME,
@@ -26,21 +26,27 @@ from aioice.turn import (
     TurnClientUdpProtocol,
 )
 
+from bonevalue.ice_sockets import open_udp
 from bonevalue.ice_url import IceUrl
 from bonevalue.wire.refusals import plain
 
-__all__ = ["NOBODY_THERE", "NO_ANSWER", "Login", "Relay", "ServerFailed", "open_relay", "reason_of"]
+__all__ = ["NOBODY_THERE", "NONSENSE", "NO_ANSWER", "Login", "Relay", "ServerFailed", "open_relay", "reason_of"]
 
 #: Seconds that a server has for taking an allocation back; it ends by itself after 10 minutes.
 FAREWELL = 1.0
 #: Seconds after which channels are bound anew; the permissions that come with them last 300.
 CHANNEL_REFRESH = 240.0
+#: Seconds for which an allocation holds at least, whatever the server says.
+LEAST_LIFETIME = 60
+#: Bytes of the header of a packet on a channel, and of a STUN message.
+_FRAME_HEADER, _STUN_HEADER = 4, 20
 #: Bytes that wait for a TCP connection; what comes beyond them is lost, as on any network that is full.
 MAX_WAITING = 262_144
 
 #: What a server says that is not there.
 NO_ANSWER = "no answer"
 NOBODY_THERE = "nobody listens there"
+NONSENSE = "its answer makes no sense"
 
 Address: TypeAlias = tuple[str, int]
 
@@ -93,6 +99,26 @@ class _Watched(TurnClientMixin):
         self._break(exc or ConnectionResetError())
         super().connection_lost(exc)
 
+    def datagram_received(self, data: bytes | str, addr: Address) -> None:
+        """A packet of the server's."""
+        try:
+            super().datagram_received(data, addr)
+        except Exception as error:  # whatever an attribute that is cut short makes of aioice's parser
+            self._break(error)
+            logger.debug("%s sends what makes no sense: %r", self.server, error)
+
+    async def request_with_retry(self, request: Message) -> tuple[Message, Address]:
+        """Ask the server; a lifetime that would have us renew without pause is taken for a longer one."""
+        response, address = await super().request_with_retry(request)
+        if "LIFETIME" in response.attributes:
+            response.attributes["LIFETIME"] = max(response.attributes["LIFETIME"], LEAST_LIFETIME)
+        return response, address
+
+    def give_up(self) -> None:
+        """Ask for nothing more."""
+        if self.refresh_task is not None:
+            self.refresh_task.cancel()
+
     def _break(self, error: Exception) -> None:
         if not self.broken.done():
             self.broken.set_result(error)
@@ -103,12 +129,39 @@ class _Udp(_Watched, TurnClientUdpProtocol):
         """Send a packet."""
         self._send(data)
 
+    def _send(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super()._send(data)
+
 
 class _Tcp(_Watched, TurnClientTcpProtocol):
+    def __init__(self, server: Address, login: Login) -> None:
+        super().__init__(server, login)
+        self._unread = bytearray()
+
     def send(self, data: bytes) -> None:
         """Send a packet, unless too many wait already."""
         if self.transport.get_write_buffer_size() < MAX_WAITING:
             self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super()._send(data)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut into packets; aioice copies all that is left for each of them."""
+        self._unread += data
+        start, end = 0, len(self._unread)
+        while end - start >= _FRAME_HEADER:
+            first, length = unpack_from("!HH", self._unread, start)
+            is_channel = first & 0xC000 == 0x4000
+            size = _FRAME_HEADER + length + -length % 4 if is_channel else _STUN_HEADER + length
+            if end - start < size:
+                break
+            if length or not is_channel:
+                self.datagram_received(bytes(self._unread[start : start + size]), self.server)
+            start += size
+        del self._unread[:start]
 
 
 class Relay:
@@ -216,8 +269,7 @@ class Relay:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
-        if self._keeping is not None:
-            self._keeping.cancel()
+        self._rest()
         if self._receiver is not None:
             self._receiver.connection_lost(exc)
 
@@ -243,20 +295,25 @@ class Relay:
                 except TransactionError as error:
                     logger.debug("%s does not renew the channel to %s: %s", self._client.server, addr, error)
 
-    async def _leave(self) -> None:
+    def _rest(self) -> None:
+        """Do nothing more by ourselves."""
+        self._client.give_up()
         for task in (*self._sending, self._keeping):
             if task is not None:
                 task.cancel()
+
+    async def _leave(self) -> None:
+        self._rest()
         try:
             # Also if no allocation is known of: it may be on its way to us, and would count for 10 minutes.
-            if self._client.integrity_key is not None and not self._is_refused:
+            known = self._client.integrity_key or self._client.relayed_address
+            if known and not self._is_refused:
                 async with asyncio.timeout(FAREWELL):
                     await self._client.delete()
         except Exception as error:
             logger.debug("%s does not take an allocation back: %r", self._client.server, error)
         finally:
-            if self._client.refresh_task is not None:
-                self._client.refresh_task.cancel()
+            self._client.give_up()
             # A TLS connection closed in good order would wait for the server.
             self._client.transport.abort()
 
@@ -283,7 +340,7 @@ async def open_relay(url: IceUrl, address: str, login: Login, *, tls: ssl.SSLCon
     client: _Udp | _Tcp
     try:
         if url.transport == "udp":
-            _, client = await loop.create_datagram_endpoint(lambda: _Udp(server, login), remote_addr=server)
+            _, client = await open_udp(lambda: _Udp(server, login), remote_addr=server)
         else:
             is_tls = url.transport == "tls"
             _, client = await loop.create_connection(
@@ -298,16 +355,22 @@ async def open_relay(url: IceUrl, address: str, login: Login, *, tls: ssl.SSLCon
         except BaseException:
             relay.close()
             raise
-    except (OSError, TransactionError) as error:
+    except Exception as error:
         raise _failure(error) from error
     return relay
 
 
-def _failure(error: OSError | TransactionError) -> ServerFailed:
-    if isinstance(error, TransactionFailed):
-        code, text = error.response.attributes.get("ERROR-CODE", (0, ""))
-        return ServerFailed(f"refused: {code} {plain(text)}".rstrip(), code=code)
-    return ServerFailed(NO_ANSWER if isinstance(error, TransactionError) else reason_of(error))
+def _failure(error: Exception) -> ServerFailed:
+    match error:
+        case TransactionFailed():
+            code, text = error.response.attributes.get("ERROR-CODE", (0, ""))
+            return ServerFailed(f"refused: {code} {plain(text)}".rstrip(), code=code)
+        case TransactionError():
+            return ServerFailed(NO_ANSWER)
+        case OSError():
+            return ServerFailed(reason_of(error))
+        case _:  # whatever the server's words make of aioice's parser
+            return ServerFailed(NONSENSE, code=0)
 
 
 def reason_of(error: OSError) -> str:

@@ -46,6 +46,9 @@ __all__ = ["AccountEntry", "DiscoverySettings", "Network", "TlsSettings", "TurnS
 
 Handler = Callable[[Any], Any]
 
+#: Characters that a TURN server's secret has at least: whoever guesses it has credentials of any account, for ever.
+SECRET_LENGTH = 16
+
 WEAK = "is too weak to be reached from other machines: under 10 characters, or among the common ones"
 
 
@@ -124,7 +127,9 @@ class TurnSettings(Section):
         description="Best first: `turn:HOST:PORT?transport=udp`, the same with `tcp`, `turns:HOST:PORT`.",
     )
     secret: Secret | None = Field(
-        default=None, validate_default=True, description="coturn's `static-auth-secret`; never handed out."
+        default=None,
+        validate_default=True,
+        description=f"coturn's `static-auth-secret`, {SECRET_LENGTH} characters or more; never handed out.",
     )
     lifetime: Duration = Field(default=3600.0, ge=1, le=86_400, description="How long a credential is good.")
 
@@ -136,6 +141,8 @@ class TurnSettings(Section):
             raise ValueError("is missing: credentials are made with it")
         if secret is not None and urls == ():
             raise ValueError("is of no use without urls")
+        if secret is not None and len(secret.get_secret_value().strip()) < SECRET_LENGTH:
+            raise ValueError(f"has fewer than {SECRET_LENGTH} characters: make one with `openssl rand -hex 32`")
         return secret
 
 

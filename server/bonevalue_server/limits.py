@@ -124,5 +124,5 @@ class Limits(Section):
     ice_requests: RateText = Field(
         default=Rate(6, MINUTE), description="Requests of one peer for other ICE credentials [rate_limited]."
     )
-    stun: RateText = Field(default=Rate(5_000, 1), description="STUN requests to this node [not answered].")
+    stun: RateText = Field(default=Rate(20_000, 1), description="STUN requests to this node [not answered].")
     stun_per_ip: RateText = Field(default=Rate(50, 1, 200), description="STUN requests per IP [not answered].")

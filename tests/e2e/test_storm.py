@@ -250,6 +250,7 @@ async def test_all_are_linked_within_thirty_seconds(world: World, who: str) -> N
         return greeted and (not crowd_calls or await world.answered() == world.ids)
 
     await _until(linked)
+    Path(f"/tmp/w/h6storm.{who.replace(' ', '')}").write_text(hub.daemon.output)
     assert set(hub.opened()) == world.ids
     # With whom both sides dial, there is one link in the end, and one place is enough for both of its attempts.
     most = MOST_DIALLED * hub_calls + MOST_ACCEPTED * crowd_calls

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec import Struct, structs
@@ -44,6 +44,21 @@ class Friends:
         return next((name for name, known in self._keys.items() if known == key), None)
 
 
+class Mute:
+    """A link whose owner hangs."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._never = asyncio.Event()
+
+    async def prove(self) -> None:
+        await self._never.wait()
+
+    def close(self) -> None:
+        self._link.close()
+        self._never.set()
+
+
 class Node:
     """One peer without a discovery server: dialler, pool and host."""
 
@@ -55,6 +70,8 @@ class Node:
         self.counters = Counters()
         self.penalties = Penalties()
         self.tasks: list[asyncio.Task[None]] = []
+        #: Whether links come about over which it says nothing.
+        self.is_mute = False
         others = {other: identity.account(other).public for other in ("alice", "bob", "carol") if other != name}
         introductions = Introductions(identity.account(name), Friends(name, others), identity.seed(name, 16))
         introductions.peer_id = self.id
@@ -106,6 +123,8 @@ class Node:
     def _link(
         self, link: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
     ) -> PeerLink:
+        if self.is_mute:
+            return cast(PeerLink, Mute(link))
         return PeerLink(
             link, connection, remote, proof, life, offerer=offerer, host=self.host, idle_timeout=60,
             on_closed=self.pool.remove, on_idle=self.pool.idle,
@@ -417,3 +436,72 @@ async def test_giving_up_closes_the_connection(wire: Wire) -> None:
     task.cancel()
     await until(lambda: not alice.pool.is_dialling(bob.id))
     assert not wire.network.links
+
+
+async def test_the_proof_has_no_time_beyond_that_of_the_attempt(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1, timeout=8 * UNIT), wire.node("bob", 2)
+    bob.is_mute = True
+    with pytest.raises(ConnectFailed) as caught:
+        await asyncio.wait_for(alice.pool.link(bob.id), 5)
+    assert caught.value.report is not None and caught.value.report.phase == "proof" and not alice.refused
+
+
+async def test_an_answer_in_the_turn_in_which_it_is_given_up_accuses_nobody(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    kept: list[PeerResponse] = []
+    wire.bend = lambda message: kept.append(message) if isinstance(message, PeerResponse) else message
+    dialling = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: kept)
+    dialling.cancel()
+    await asyncio.sleep(0)
+    alice.receive(kept[0])
+    await asyncio.gather(dialling, return_exceptions=True)
+    await settle()
+    assert alice.refused == []
+
+
+async def test_an_offer_of_ours_that_is_lost_does_not_keep_us_from_answering_theirs(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bonevalue.dialler.GLARE_TIME", 2 * UNIT)
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    wire.bend = lambda message: None if isinstance(message, PeerRequest) and message.from_ == "1" else message
+    ours = asyncio.ensure_future(alice.call(bob, 1))
+    await until(lambda: alice.pool.is_dialling("2"))
+    theirs = asyncio.ensure_future(bob.call(alice, 2))
+    assert list(await asyncio.wait_for(asyncio.gather(ours, theirs), 5)) == [["alice", 1], ["bob", 2]]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+async def test_a_link_that_is_being_made_when_the_network_changes_is_made_anew(
+    wire: Wire, numbers: tuple[int, int]
+) -> None:
+    alice, bob = wire.node("alice", numbers[0]), wire.node("bob", numbers[1])
+    answers: list[PeerResponse] = []
+
+    def hold(message: Any) -> Any:
+        if isinstance(message, PeerResponse) and not answers:
+            answers.append(message)
+            return None
+        return message
+
+    wire.bend = hold
+    dialling = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: answers and bob.pool.setting_up()[0].state is State.CHECKING)
+    assert alice.dialler.network_changed() == []  # she moves: dials anew, by herself
+    assert (await asyncio.wait_for(dialling, 5)).usable
+    assert not alice.refused and not bob.refused
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+async def test_whoever_moves_while_it_is_dialled_dials_the_other_side(wire: Wire, numbers: tuple[int, int]) -> None:
+    alice, bob = wire.node("alice", numbers[0]), wire.node("bob", numbers[1])
+    bob.is_mute = True
+    dialling = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: any(life.state is State.PROOF for life in alice.pool.setting_up()))
+    bob.is_mute = False
+    assert bob.dialler.network_changed() == [alice.id]
+    back = asyncio.ensure_future(bob.pool.link(alice.id))
+    assert (await asyncio.wait_for(dialling, 5)).usable and (await asyncio.wait_for(back, 5)).usable
+    await until(lambda: len(alice.pool.links()) == len(bob.pool.links()) == 1)
+    assert not alice.refused and not bob.refused

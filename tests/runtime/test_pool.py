@@ -599,3 +599,178 @@ async def test_a_link_that_is_heard_again_is_used_again() -> None:
     link.doubted = False
     assert await network.pool.link("1") is link
     task.cancel()
+
+
+async def test_a_doubted_link_leaves_its_slot_to_its_successor() -> None:
+    network = Network(max_outgoing=1)
+    old = cast(FakeLink, await network.pool.link("1"))
+    old.active = 1
+    old.doubted = True
+    assert await asyncio.wait_for(network.pool.link("1"), 5) is not cast(PeerLink, old)
+
+
+async def test_a_full_peer_has_a_place_for_the_successor_of_a_link() -> None:
+    network = Network(max_incoming=1)
+    network.pool.add(old := network.link("1", offerer=False))
+    cast(FakeLink, old).active = 1
+    await asyncio.wait_for(network.reserve("1"), 5)
+    with pytest.raises(LinkLimit):
+        await network.reserve("2")
+
+
+# -- under pressure ------------------------------------------------------------------------------------------------
+
+
+async def test_links_that_nothing_uses_go_also_when_the_pool_gets_full_later() -> None:
+    network = Network(max_outgoing=MAX_DIALLING + 6)
+    idle = [cast(FakeLink, await network.pool.link(f"1{number}")) for number in range(4)]
+    network.open.clear()
+
+    async def use(peer_id: str) -> None:
+        cast(FakeLink, await network.pool.link(peer_id)).active = 1
+
+    tasks = [asyncio.create_task(use(str(100 + number))) for number in range(MAX_DIALLING + 4)]
+    await settle()
+    network.open.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert sum(link.reason == "evicted" for link in idle) == 2
+
+
+async def test_each_newcomer_gets_room_as_long_as_there_are_links_that_nothing_uses() -> None:
+    network = Network(max_incoming=3)
+    for peer_id in "123":
+        network.pool.add(network.link(peer_id, offerer=False))
+    for link in network.made:
+        link.used_at -= 10
+
+    async def come(peer_id: str) -> None:
+        life = await network.reserve(peer_id)
+        network.pool.add(network.link(peer_id, offerer=False))
+        network.pool.release(life)
+
+    await asyncio.wait_for(asyncio.gather(come("8"), come("9")), 5)
+
+
+async def test_a_link_that_drains_for_as_long_as_a_stream_lasts_makes_no_room() -> None:
+    network = Network(max_incoming=3)
+    for peer_id in "123":
+        network.pool.add(network.link(peer_id, offerer=False))
+    for link in network.made:
+        link.used_at -= 10
+    streaming, other = network.made[:2]
+    streaming.active = 1
+    streaming.drain("by the other side")
+    await asyncio.wait_for(network.reserve("9"), 5)
+    assert other.reason == "evicted"
+
+
+async def test_peers_that_do_not_answer_do_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonevalue.pool.STALLED", 0.1)
+    frozen = asyncio.Event()
+
+    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
+        for state in (State.GATHERING, State.RELAY, State.ANSWER):
+            life.to(state)
+        if int(peer_id) < 100:
+            await frozen.wait()
+        return cast(PeerLink, FakeLink(pool, peer_id))
+
+    pool = Pool(dial, max_outgoing=64, max_incoming=2)
+    waiting = [asyncio.create_task(pool.link(str(number))) for number in range(MAX_DIALLING)]
+    await settle()
+    assert (await asyncio.wait_for(pool.link("100"), 5)).usable
+    for task in waiting:
+        task.cancel()
+
+
+async def test_a_waiter_that_gives_up_as_a_place_gets_free_takes_none() -> None:
+    network = Network(max_incoming=100)
+    lives = [await network.reserve(str(number)) for number in range(MAX_UNPROVED)]
+    waiting = asyncio.ensure_future(network.reserve("98"))
+    await settle()
+    waiting.cancel()
+    network.pool.release(lives[0])
+    await settle()
+    assert network.pool.pending == MAX_UNPROVED - 1
+    again = [asyncio.ensure_future(network.reserve(peer_id)) for peer_id in ("98", "99")]
+    await settle()
+    again[1].cancel()
+    await network.pool.stop(0)
+    assert again[0].done() and network.pool.pending == MAX_UNPROVED
+
+
+async def test_many_requests_of_some_accounts_keep_no_other_account_from_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bonevalue.admission.MAX_WAITING", 4)
+    network = Network(max_incoming=100)
+    lives = [await network.reserve(str(number), f"mallory {number % 2}") for number in range(MAX_UNPROVED)]
+    tasks = [asyncio.ensure_future(network.reserve(str(100 + number), "mallory 0")) for number in range(4)]
+    await settle()
+    with pytest.raises(LinkLimit):
+        await network.reserve("200", "mallory 0")
+    alice = asyncio.ensure_future(network.reserve("300", "alice"))
+    await settle()
+    network.pool.release(lives[1])
+    network.pool.release(lives[0])
+    assert (await asyncio.wait_for(alice, 5)).peer_id == "300"
+    for task in tasks:
+        task.cancel()
+
+
+async def test_who_asks_to_be_asked_again_at_once_is_not_asked_all_the_time() -> None:
+    network = Network()
+    network.error = LinkLimit("full", retry_after=0.0)
+    (task,) = network.want("5")
+    await asyncio.sleep(0.5)
+    task.cancel()
+    assert len(network.dialled) < 10
+
+
+# -- both sides dial at once ---------------------------------------------------------------------------------------
+
+
+async def test_a_link_that_the_other_side_let_go_of_at_once_gives_way_to_its_own() -> None:
+    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
+        link = FakeLink(pool, peer_id)
+        link.active = 1
+        link.drain("duplicate, says the other side")
+        return cast(PeerLink, link)
+
+    pool = Pool(dial, max_outgoing=2, max_incoming=2)
+    pool.own_id = "9"
+    task = asyncio.create_task(pool.link("5"))
+    await settle()
+    assert not task.done()
+    pool.add(theirs := cast(PeerLink, FakeLink(pool, "5", offerer=False)))
+    assert await asyncio.wait_for(task, 5) is theirs
+
+
+async def test_whoever_wants_to_know_hears_of_the_link_that_lost_too() -> None:
+    added: list[PeerLink] = []
+    network = Network()
+    network.pool._on_added = added.append
+    network.pool.own_id = "3"
+    ours, theirs = network.link("5"), network.link("5", offerer=False)
+    network.pool.add(ours)
+    network.pool.add(theirs)
+    assert added == [ours, theirs]
+
+
+async def test_a_stream_on_an_earlier_link_outlives_two_later_ones() -> None:
+    network = Network()
+    network.pool.own_id = "3"
+    network.pool.add(first := network.link("5", offerer=False))
+    cast(FakeLink, first).active = 1
+    network.pool.add(second := network.link("5"))
+    second.close()
+    network.pool.add(network.link("5"))
+    assert not first.gone.done()
+
+
+async def test_one_peer_cannot_keep_many_links_by_a_stream_on_each() -> None:
+    network = Network(max_outgoing=20)
+    for _ in range(10):
+        network.pool.add(link := network.link("5"))
+        cast(FakeLink, link).active = 1
+    assert len(network.pool.links()) == 4

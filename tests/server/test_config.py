@@ -193,10 +193,10 @@ def test_where_stun_is_answered(tmp_path: Path, lines: list[str], endpoints: lis
 
 def test_turn(tmp_path: Path) -> None:
     assert discovery_of(tmp_path, "discovery:\n  turn: {}\n").turn.urls == ()
-    (tmp_path / "turn-secret").write_text("north wind\n", encoding="utf-8")
+    (tmp_path / "turn-secret").write_text("north wind and sun\n", encoding="utf-8")
     text = "discovery:\n  turn: {urls: ['turn:a', 'turns:b:443'], secret_file: turn-secret, lifetime: 10m}\n"
     turn = discovery_of(tmp_path, text).turn
-    assert turn.secret is not None and turn.secret.get_secret_value() == "north wind"
+    assert turn.secret is not None and turn.secret.get_secret_value() == "north wind and sun"
     assert (turn.urls, turn.lifetime) == (("turn:a", "turns:b:443"), 600.0)
     assert "north wind" not in f"{turn!r} {turn.model_dump_json()}"
 
@@ -224,6 +224,8 @@ def test_turn(tmp_path: Path) -> None:
         ("turn: {secret: s}", "discovery.turn.secret: is of no use without urls"),
         ("turn: {urls: ['stun:a'], secret: s}", "discovery.turn.urls[0]: is no TURN URL"),
         ("turn: {urls: ['turn:a:b'], secret: s}", "discovery.turn.urls[0]: is no ICE URL"),
+        ("turn: {urls: ['turn:a'], secret: '                '}", "discovery.turn.secret: has fewer than 16 characters"),
+        ("turn: {urls: ['turn:a'], secret: fifteen-letters}", "discovery.turn.secret: has fewer than 16 characters"),
         ("turn: {urls: ['turn:a'], secret: s, lifetime: 2d}", "discovery.turn.lifetime: "),
         ("turn: {urls: ['turn:a'], secret: s, lifetime: 0s}", "discovery.turn.lifetime: "),
         ("bus: local", "discovery.bus: unknown key"),

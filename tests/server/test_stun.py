@@ -203,6 +203,19 @@ def test_an_ipv6_network_is_a_64() -> None:
     assert counters.stun_ignored["rate_limited"] == 1
 
 
+def test_a_flood_from_made_up_addresses_does_not_silence_it() -> None:
+    """12,000 requests a second from as many addresses, which is a few Mbit/s, and one a second that is meant."""
+    now = 0.0
+    responder = StunResponder([], Limits(), Counters(), clock=lambda: now)
+    request = encode_request(bytes(12))
+    sources = [f"10.{number >> 8 & 0xFF}.{number & 0xFF}.1" for number in range(12_000)]
+    for _ in range(4):
+        for source in sources:
+            now += 1 / len(sources)
+            responder._answer(request, (source, 5))
+        assert responder._answer(request, ("192.0.2.1", 5)) is not None
+
+
 async def test_all_together_get_so_many_answers_a_second(stage: Stage) -> None:
     stage.open(stun="3/s")
     for number in range(3):
