@@ -25,7 +25,7 @@ install: $(VENV)/.product ## make .venv and install the product into it
 dev: $(VENV)/.dev ## the same, with the tools of `make check` and `make test`
 
 test: $(VENV)/.dev $(VENV)/.lab ## install what the tests need and run them all; a skipped test fails (some: TESTS=tests/wire)
-	@exec $(BIN)/python -m pytest -n auto --dist loadgroup -p tests.support.noskip --durations=10 $(TESTS)
+	@exec $(BIN)/python -m pytest -n auto -p tests.support.noskip --durations=10 $(TESTS)
 
 check: style types floors docs ## format, lint, types, import floors, generated documentation
 

@@ -22,6 +22,14 @@ def pytest_report_header() -> str:
     return f"{_NETWORK}\nlab: {'works' if why is None else f'NOT possible, its tests will fail: {why}'}"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> object | None:
+    """Tests that share a lab run on one worker."""
+    from tests.support.together import make_scheduler  # late: without xdist there is nothing to import
+
+    return make_scheduler(config)
+
+
 @pytest.fixture(autouse=True)
 def logging_restored() -> Iterator[None]:
     """Whoever sets up logging, as each command of `bv` does, sets it up for one test only."""

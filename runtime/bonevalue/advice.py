@@ -106,6 +106,7 @@ _REMEDIES: tuple[tuple[str, Callable[[ServerOutcome], str]], ...] = (
     ("refused", lambda server: f"look into the log of {server.url}"),
     ("name not known", lambda server: f"check the name in {server.url}, and the DNS of this machine"),
     ("its certificate", lambda server: f"get {server.url} a certificate for that name from an authority known here"),
+    ("left out: its cred", lambda server: f"see why the discovery server gives no newer credential for {server.url}"),
     ("left out: it ", lambda server: f"correct {server.url}, which {server.outcome.removeprefix('left out: it ')}"),
     ("", _open_port),
 )

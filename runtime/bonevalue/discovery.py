@@ -138,6 +138,13 @@ def _our_errors(address: Address) -> Iterator[None]:
         raise ServerUnreachable(f"cannot reach the discovery server at {address.url}: {why(error)}") from error
 
 
+async def _discard(websocket: ClientConnection) -> None:
+    """Read what still comes: the library keeps few messages, and behind those it would not see the server's close."""
+    with suppress(ConnectionClosed):
+        while True:
+            await websocket.recv()
+
+
 _Kind = TypeVar("_Kind", bound=Struct)
 
 
@@ -367,6 +374,7 @@ class DiscoveryClient:
         await asyncio.wait([connection])
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
+            discarding = asyncio.create_task(_discard(websocket), name="discovery remains")
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT):  # its own does not count if the server reads nothing
                     await websocket.close(LOGGED_OFF if self.session.state is State.CLOSED else GIVEN_UP)
@@ -374,6 +382,8 @@ class DiscoveryClient:
                 pass
             finally:
                 websocket.transport.abort()
+                discarding.cancel()
+                await asyncio.wait([discarding])
         if not connection.cancelled():
             connection.result()  # a fault of ours is not to be lost
 

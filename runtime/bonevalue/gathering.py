@@ -10,8 +10,8 @@ TURN server, over IPv4, and is silent about what goes wrong. Private names of ai
   begins when the one before has failed, or :data:`APART` after it began; the first that gives a relay wins.
 - A refused credential is renewed once, if it was handed out, and tried again.
 
-It ends as soon as nothing can be gained any more, after :data:`GATHER_TIME` at the latest. What came of each server is
-written down and told.
+It ends as soon as nothing can be gained any more: after :data:`DIRECT_TIME` if it is known how the world sees this
+host, after :data:`GATHER_TIME` at the latest. What came of each server is written down and told.
 """
 
 from __future__ import annotations
@@ -27,28 +27,39 @@ from typing import Any, TypeAlias
 
 from aioice import Candidate, stun
 from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import StunProtocol
 from aioice.turn import UDP_SOCKET_BUFFER_SIZE
 from aiortc import RTCIceTransport
 
 from bonevalue.errors import ServerOutcome
 from bonevalue.ice_servers import LATE, NAME_NOT_KNOWN, OK, allocate, first_of
+from bonevalue.ice_sockets import IceSocket, open_udp
 from bonevalue.ice_url import IceUrl, parse_ice_url
 from bonevalue.link import IceConfig
 from bonevalue.names import family
-from bonevalue.relay import NO_ANSWER, Login, Relay, ServerFailed
+from bonevalue.network import ways_out
+from bonevalue.relay import NO_ANSWER, NONSENSE, Login, Relay, ServerFailed
+from bonevalue.wire.refusals import plain
 from bonevalue.wire.signals import IceServer
 
 __all__ = ["GATHER_TIME", "Gathering"]
 
-#: Seconds that STUN servers have, and all gathering.
+#: Seconds that STUN servers have, all gathering, and all gathering where a direct way may well be found.
 STUN_TIME = 2.0
 GATHER_TIME = 4.0
-#: Seconds after which the next TURN server is tried beside one that has not answered.
+DIRECT_TIME = 2.0
+#: Seconds after which the next TURN server is tried beside one that has not answered; and in which all have begun.
 APART = 1.0
+ALL_BEGUN = 2.0
 #: Servers that are asked at most.
 MAX_STUN = 4
 MAX_TURN = 8
+#: Servers, and URLs of each, that are looked at.
+MAX_SERVERS = 32
+MAX_URLS = 16
+#: URLs that are no use of which it is told.
+MAX_UNUSABLE = 8
+#: Characters of one of them that are told.
+MAX_TOLD = 80
 #: Addresses of this host that are offered at most.
 MAX_ADDRESSES = 12
 #: Seconds left to the other addresses once one has its answer: so many, and so many times what that one took.
@@ -92,7 +103,7 @@ class _Account:
 class _Asking:
     """The sockets that wait for their first answer from a STUN server."""
 
-    def __init__(self, sockets: Sequence[StunProtocol]) -> None:
+    def __init__(self, sockets: Sequence[IceSocket]) -> None:
         self.sockets = sockets
         self.enough = asyncio.Event()
         self._waiting = set(sockets)
@@ -100,7 +111,7 @@ class _Asking:
         self._began = self._loop.time()
         self._grace: asyncio.TimerHandle | None = None
 
-    def answered(self, protocol: StunProtocol) -> bool:
+    def answered(self, protocol: IceSocket) -> bool:
         """A socket got an answer; whether it is its first."""
         if protocol not in self._waiting:
             return False
@@ -129,11 +140,12 @@ class Gathering:
         self._asked: set[str] = set()
         self._stuns: list[IceUrl] = []
         self._turns: list[tuple[IceUrl, _Account]] = []
-        self._stopped = asyncio.Event()
-        self._relay: StunProtocol | None = None
+        self._over = asyncio.Event()
+        self._is_seen = False
+        self._relay: IceSocket | None = None
         #: What has been found so far.
         self.candidates: list[Candidate] = []
-        for server in config.servers:
+        for server in config.servers[:MAX_SERVERS]:
             self._sort(server)
         vars(self._connection)["get_component_candidates"] = self._gather
 
@@ -144,7 +156,7 @@ class Gathering:
 
     def stop(self) -> None:
         """End it with what has been found; what is under way is given back."""
-        self._stopped.set()
+        self._over.set()
 
     async def release(self, *, unheard_for: float) -> None:
         """
@@ -167,44 +179,59 @@ class Gathering:
     def _sort(self, server: IceServer) -> None:
         """Put the URLs of a server, each once, where they will be tried."""
         account = _Account(server, self._config.renew)
+        for url in sorted(self._usable(server), key=lambda url: _WAYS.index(url.transport)):
+            if url.is_stun and len(self._stuns) < MAX_STUN and url not in self._stuns:
+                self._stuns.append(url)
+            elif not url.is_stun and len(self._turns) < MAX_TURN and url not in [other for other, _ in self._turns]:
+                self._turns.append((url, account))
+
+    def _usable(self, server: IceServer) -> list[IceUrl]:
         urls = []
-        for text in server.urls:
+        for text in server.urls[:MAX_URLS]:
             try:
                 urls.append(parse_ice_url(text))
             except ValueError as error:
-                self._outcomes[text] = ServerOutcome(text, f"left out: it {error}")
-        for url in sorted(urls, key=lambda url: _WAYS.index(url.transport)):
-            if url.is_stun and url not in self._stuns:
-                self._stuns.append(url)
-            elif not url.is_stun and url not in [other for other, _ in self._turns]:
-                self._turns.append((url, account))
+                if len(self._outcomes) < len(self._config.left_out) + MAX_UNUSABLE:
+                    told = plain(text)[:MAX_TOLD]
+                    self._outcomes[told] = ServerOutcome(told, f"left out: it {error}")
+        return urls
 
     async def _gather(self, component: int, addresses: list[str], timeout: float = GATHER_TIME) -> list[Candidate]:
         sockets = await self._open_sockets(addresses)
-        await _run((self._ask_all(sockets), self._relay_any()), timeout, until=self._stopped)
+        patience = asyncio.get_running_loop().call_later(DIRECT_TIME, self._lose_patience)
+        try:
+            await _run((self._ask_all(sockets), self._relay_any()), timeout, until=self._over)
+        finally:
+            patience.cancel()
         return self.candidates
 
-    async def _open_sockets(self, addresses: list[str]) -> list[StunProtocol]:
-        loop = asyncio.get_running_loop()
-        sockets: list[StunProtocol] = []
-        for address in addresses[:MAX_ADDRESSES]:
-            if self._stopped.is_set():
+    def _lose_patience(self) -> None:
+        """A relay would be good to have; but there probably is a direct way, and that has waited long enough."""
+        if self._is_seen:
+            self._over.set()
+
+    async def _open_sockets(self, addresses: list[str]) -> list[IceSocket]:
+        sockets: list[IceSocket] = []
+        first = (
+            ways_out()
+        )  # of many addresses, those of bridges and tunnels may come before the one that leads anywhere
+        for address in sorted(addresses, key=lambda address: address not in first)[:MAX_ADDRESSES]:
+            if self._over.is_set():
                 break
             try:
-                transport, protocol = await loop.create_datagram_endpoint(
-                    lambda: StunProtocol(self._connection), local_addr=(address, 0)
-                )
+                transport, protocol = await open_udp(lambda: IceSocket(self._connection), local_addr=(address, 0))
             except OSError as error:
                 logger.debug("the address %s cannot be used: %s", address, error)
                 continue
             own = transport.get_extra_info("socket")
             if own is not None:
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_SOCKET_BUFFER_SIZE)
-            self._add(protocol, _candidate("host", transport.get_extra_info("sockname")[:2]))
+            where = transport.get_extra_info("sockname")[:2]
+            self._add(protocol, _candidate("host", where, _BEST - len(sockets)))
             sockets.append(protocol)
         return sockets
 
-    def _add(self, protocol: StunProtocol, candidate: Candidate) -> None:
+    def _add(self, protocol: IceSocket, candidate: Candidate) -> None:
         """A socket, and the candidate that it stands for; the connection closes it when it is closed itself."""
         protocol.local_candidate = candidate
         self._connection._protocols.append(protocol)
@@ -219,8 +246,8 @@ class Gathering:
 
     # -- STUN ----------------------------------------------------------------------------------------------------------
 
-    async def _ask_all(self, sockets: list[StunProtocol]) -> None:
-        urls = self._stuns[:MAX_STUN] if sockets else []
+    async def _ask_all(self, sockets: list[IceSocket]) -> None:
+        urls = self._stuns if sockets else []
         self._asked.update(url.text for url in urls)
         asking = _Asking(sockets)
         in_time = await _run([self._ask(url, asking) for url in urls], STUN_TIME, until=asking.enough)
@@ -246,7 +273,7 @@ class Gathering:
         if not asked:
             self._record(url, f"left out: this host has no {' or '.join(sorted(of_family))} address")
 
-    async def _ask_from(self, protocol: StunProtocol, server: Address, url: IceUrl, asking: _Asking) -> None:
+    async def _ask_from(self, protocol: IceSocket, server: Address, url: IceUrl, asking: _Asking) -> None:
         request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
         try:
             response, _ = await protocol.request(request, server, retransmissions=RETRANSMISSIONS)
@@ -257,20 +284,26 @@ class Gathering:
             return  # time is over anyway
         own = (protocol.local_candidate.host, protocol.local_candidate.port)
         mapped = response.attributes.get("XOR-MAPPED-ADDRESS", ("", 0))
-        if not _is_possible(mapped, own[0]):
-            self._record(url, "its answer makes no sense")
+        if not _is_possible(mapped, own[0]) or family(mapped[0]) != family(own[0]):
+            self._record(url, NONSENSE)
             return
         self._record(url, OK)
+        self._is_seen = True
         if asking.answered(protocol) and mapped != own:
-            self.candidates.append(_candidate("srflx", mapped, base=own[0], related=own))
+            preference = _BEST - asking.sockets.index(protocol)
+            self.candidates.append(_candidate("srflx", mapped, preference, base=own[0], related=own))
 
     # -- TURN ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def _apart(self) -> float:
+        return min(APART, ALL_BEGUN / len(self._turns))
+
     async def _relay_any(self) -> None:
-        starts = [partial(self._relay_from, url, account) for url, account in self._turns[:MAX_TURN]]
+        starts = [partial(self._relay_from, url, account) for url, account in self._turns]
         if starts:
             with suppress(ServerFailed):  # each is on record
-                self._take(await first_of(starts, apart=APART, discard=Relay.close))
+                self._take(await first_of(starts, apart=self._apart, discard=Relay.close))
 
     async def _relay_from(self, url: IceUrl, account: _Account) -> Relay:
         loop = asyncio.get_running_loop()
@@ -282,7 +315,7 @@ class Gathering:
             self._record(url, error.reason)
             raise
         except asyncio.CancelledError:
-            if loop.time() - began >= APART:
+            if loop.time() - began >= self._apart:
                 self._record(url, NO_ANSWER)
             self._asked.discard(url.text)  # another was faster
             raise
@@ -304,7 +337,10 @@ class Gathering:
         return relay
 
     def _take(self, relay: Relay) -> None:
-        protocol = StunProtocol(self._connection)
+        if relay.is_closing():  # its connection broke a moment ago
+            relay.close()
+            return
+        protocol = IceSocket(self._connection)
         relay.attach(protocol)
         related = relay.mapped_address
         if self._config.relay_only:
@@ -314,13 +350,19 @@ class Gathering:
         self._add(protocol, _candidate("relay", relay.address, related=related))
 
 
-def _candidate(kind: str, address: Address, *, base: str = "", related: Address | None = None) -> Candidate:
+#: The highest preference among candidates of one kind; each further address has a lower one (RFC 8445 5.1.2.1).
+_BEST = 65_535
+
+
+def _candidate(
+    kind: str, address: Address, preference: int = _BEST, *, base: str = "", related: Address | None = None
+) -> Candidate:
     host, port = address
     return Candidate(
         foundation=candidate_foundation(kind, "udp", base or host),
         component=1,
         transport="udp",
-        priority=candidate_priority(1, kind),
+        priority=candidate_priority(1, kind, preference),
         host=host,
         port=port,
         type=kind,
@@ -337,7 +379,8 @@ def _is_possible(address: Address, own: str) -> bool:
     parsed = ipaddress.ip_address(host)
     if parsed.is_loopback:
         return ipaddress.ip_address(own).is_loopback
-    return not (parsed.is_unspecified or parsed.is_multicast or parsed.is_link_local)
+    # Among the reserved are IPv4 addresses in the form of IPv6, and the broadcast address.
+    return not (parsed.is_unspecified or parsed.is_multicast or parsed.is_link_local or parsed.is_reserved)
 
 
 async def _run(work: Sequence[Coroutine[Any, Any, None]], seconds: float, *, until: asyncio.Event) -> bool:

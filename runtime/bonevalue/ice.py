@@ -26,6 +26,8 @@ from bonevalue.ice_url import IceUrl, parse_ice_url
 from bonevalue.link import IceConfig
 from bonevalue.names import Names
 from bonevalue.relay import NO_ANSWER, NOBODY_THERE
+from bonevalue.wire.pacing import Bucket, Pace
+from bonevalue.wire.refusals import plain
 from bonevalue.wire.signals import IceServer
 
 __all__ = ["Ice"]
@@ -43,8 +45,12 @@ GONE = (NO_ANSWER, NOBODY_THERE)
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 #: Seconds that a connection waits for the first of its last servers, and seconds for which it then knows them silent.
 LAST_CHANCE, NO_CHANCE = 0.5, 2.0
-#: Servers that are looked after.
+#: Servers that are looked after; and how often one is tried for the first time, however often the lists change.
 MAX_WATCHED = 24
+FIRST_TRIES = Pace(per_second=1.0, burst=24.0)
+#: Characters of a URL that are told.
+MAX_TOLD = 80
+EXPIRED = "left out: its credential has expired"
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +61,11 @@ class _HandedOut:
 
     server: IceServer
     until: float | None
+
+
+def _part(server: IceServer, urls: list[str]) -> list[IceServer]:
+    """A server with some of its URLs; none if there are none."""
+    return [IceServer(urls, server.username, server.credential, server.expires)] if urls else []
 
 
 class _Silent:
@@ -111,6 +122,8 @@ class Ice:
         self._watched: set[str] = set()
         self._silent: dict[str, _Silent] = {}
         self._probing: dict[str, asyncio.Task[None]] = {}
+        self._first_tries = Bucket(FIRST_TRIES, clock())
+        self._is_closed = False
 
     @property
     def servers(self) -> tuple[IceServer, ...]:
@@ -134,7 +147,8 @@ class Ice:
         for url in self._watched - known:
             self._forget(url)
         for url in self._silent:
-            self._try(url)  # it may be the way to it that is there again, as it is to the discovery server
+            if not self._first_tries.take(self._clock()):
+                self._try(url)  # it may be the way to it that is there again, as it is to the discovery server
         self._watch()
 
     async def config(self) -> IceConfig:
@@ -143,14 +157,16 @@ class Ice:
             await self._renew_all()
         self._watch()
         await self._last_chance()
-        servers = []
-        left_out: dict[str, ServerOutcome] = {}
+        servers, silent = [], []
+        left_out = self._stale()
         for server in self.servers:
-            urls = [url for url in server.urls if url not in self._silent or self._relay_only]
-            if urls:
-                servers.append(IceServer(urls, server.username, server.credential, server.expires))
-            left_out.update((url, self._why_left_out(url)) for url in server.urls if url not in urls)
-        return self._config(tuple(servers), tuple(left_out.values()))
+            used = [url for url in server.urls if url not in self._silent]
+            gone = [url for url in server.urls if url in self._silent]
+            servers += _part(server, used)
+            silent += _part(server, gone)
+            left_out += [] if self._relay_only else map(self._why_left_out, gone)
+        # Where there is nothing but relays, those that are gone are tried as well, last.
+        return self._config(tuple(servers + (silent if self._relay_only else [])), tuple(left_out))
 
     def network_changed(self) -> None:
         """Who answers may be another matter now. Must be called in a running event loop."""
@@ -160,7 +176,8 @@ class Ice:
         self._watch()
 
     async def close(self) -> None:
-        """End what goes on beside."""
+        """End what goes on beside, for good."""
+        self._is_closed = True
         tasks = [task for task in (*self._probing.values(), self._refreshing) if task is not None]
         for url in list(self._watched):
             self._forget(url)
@@ -168,6 +185,11 @@ class Ice:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _stale(self) -> list[ServerOutcome]:
+        """The servers that cannot be used for want of a credential."""
+        stale = [each.server for each in self._handed_out if not self._holds(each)]
+        return [ServerOutcome(plain(url)[:MAX_TOLD], EXPIRED) for server in stale for url in server.urls][:MAX_WATCHED]
 
     def _config(self, servers: tuple[IceServer, ...] = (), left_out: tuple[ServerOutcome, ...] = ()) -> IceConfig:
         return IceConfig(
@@ -233,10 +255,10 @@ class Ice:
 
     def _watch(self) -> None:
         """Try all servers that have not been tried yet."""
-        for server in self.servers:
-            for url in server.urls:
-                if url not in self._watched and len(self._watched) < MAX_WATCHED:
-                    self._watched.add(url)
+        for url in dict.fromkeys(url for server in self.servers for url in server.urls):
+            if url not in self._watched and len(self._watched) < MAX_WATCHED and not self._is_closed:
+                self._watched.add(url)
+                if not self._first_tries.take(self._clock()):
                     self._try(url)
 
     def _forget(self, url: str) -> None:

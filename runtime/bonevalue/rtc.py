@@ -45,6 +45,7 @@ from bonevalue.link import (
 from bonevalue.names import family
 from bonevalue.rtc_guard import (
     Guard,
+    bound_sources,
     check_back,
     install,
     nominated,
@@ -211,6 +212,7 @@ class RtcConnection(ConnectionBase):
         self._gathering = Gathering(self._ice, ice)
         take_turns(self._ice)
         check_back(self._ice)
+        bound_sources(self._ice)
         self._failure = ""
         self._opened: asyncio.Future[RtcLink] = asyncio.get_running_loop().create_future()
         self._opened.add_done_callback(_take_exception)

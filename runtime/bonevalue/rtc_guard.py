@@ -3,7 +3,7 @@ What stands between aiortc 1.16 and a remote peer that means harm. aiortc's priv
 :mod:`bonevalue.gathering` and in :mod:`bonevalue.relay` only.
 
 aiortc takes whatever a peer sends once the handshake is done. Some of it ends the connection by an assertion, some
-makes it hold memory or turn the processor without end. Five things are put in its way:
+makes it hold memory or turn the processor without end. Six things are put in its way:
 
 - :class:`Guard` looks at each SCTP chunk of one connection before aiortc does. One pre-negotiated channel that
   carries binary messages, reliably and in order, needs few kinds of chunk; the rest breaks our rules.
@@ -11,6 +11,8 @@ makes it hold memory or turn the processor without end. Five things are put in i
   comes: behind one that is missing, left out or lost, each would cost more than the one before.
 - A connection handles so many packets, and then everybody else has a turn (:func:`take_turns`); aiortc goes on as long
   as there are any. So many wait for it, and what comes beyond them is lost, as on any network that is full.
+- aioice sends checks to each address from which one of the peer's seems to come; so many are looked at
+  (:func:`bound_sources`).
 - aiortc's `decode_params` never ends on a parameter of length 0: one packet would stop the process. One that
   checks takes its place.
 - aioice offers no loopback address. A host that has nothing else (offline, a container without network, a test)
@@ -57,6 +59,7 @@ from bonevalue.errors import ConfigError
 __all__ = [
     "MAX_CHUNKS",
     "Guard",
+    "bound_sources",
     "check_back",
     "install",
     "nominated",
@@ -80,6 +83,9 @@ MAX_CHUNKS_OF_MESSAGE = 128
 #: Packets of one connection that are handled in one turn of the event loop, and that wait at most.
 PACKETS_A_TURN = 16
 MAX_PACKETS = 1_024
+#: Addresses of one peer that are looked at; and seconds for which new ones are, once there is a path.
+MAX_SOURCES = 64
+SETTLING = 5.0
 
 logger = logging.getLogger(__name__)
 _find_addresses = aioice.ice.get_host_addresses
@@ -109,7 +115,7 @@ _ATTRIBUTES: dict[type, set[str]] = {
     },
     RTCDtlsTransport: {"_task"},
     RTCIceTransport: {"_connection", "_recv"},
-    aioice.ice.Connection: {"_nominated", "_protocols", "_queue"},
+    aioice.ice.Connection: {"_nominated", "_protocols", "_queue", "_remote_candidates"},
     stun.Transaction: {"_Transaction__addr", "_Transaction__request"},
 }
 
@@ -129,6 +135,7 @@ def _check() -> None:
         (RTCSctpTransport, "_mark_received"),
         (aioice.ice.Connection, "check_incoming"),
         (aioice.ice.Connection, "data_received"),
+        (aioice.ice.Connection, "request_received"),
         (TurnClientUdpProtocol, "_send"),
         (TurnClientTcpProtocol, "_send"),
     ):
@@ -205,6 +212,30 @@ def check_back(ice: RTCIceTransport) -> None:
         check_incoming(message, address, protocol)
 
     _replace(connection, check_incoming=check)
+
+
+def bound_sources(ice: RTCIceTransport) -> None:
+    """
+    Let a peer not name ever more addresses by the checks that it sends, each of which aioice then checks many times.
+
+    It may do so until there is a path, and a little longer: :data:`MAX_SOURCES` in all.
+    """
+    connection = ice._connection
+    receive, loop = connection.request_received, asyncio.get_running_loop()
+    settled: float | None = None
+
+    def request_received(message: stun.Message, address: tuple[str, int], protocol: StunProtocol) -> None:
+        nonlocal settled
+        if settled is None and connection._nominated:
+            settled = loop.time() + SETTLING
+        known = connection._remote_candidates
+        if not any(address == (each._network_host, each.port) for each in known) and (
+            len(known) >= MAX_SOURCES or (settled is not None and loop.time() >= settled)
+        ):
+            return
+        receive(message, address, protocol)
+
+    _replace(connection, request_received=request_received)
 
 
 def stop_consent(ice: RTCIceTransport) -> None:

@@ -8,6 +8,8 @@ the loopback interface of the tests' network.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import re
 import shutil
 import socket
@@ -33,19 +35,19 @@ from bonevalue_server.config import TurnSettings
 from bonevalue_server.ice import IceHandout
 from bonevalue_server.records import AccountId
 from tests.support.certificates import Authority
+from tests.support.coturn_recipe import RECIPE, CoturnRecipe, with_drop_in
 from tests.support.hub_world import REALM, settings_of
 from tests.support.loopback_addresses import public_addresses
-from tests.support.processes import Daemon
+from tests.support.processes import Daemon, daemons
 from tests.support.turn_client import TurnClient
 from tests.support.waiting import until
 
-RECIPE = Path(__file__).parents[2] / "deploy" / "coturn"
 ADDRESS, ADDRESS6 = "203.0.113.3", "2001:db8::3"
 #: Somebody else on the internet; the whole network is on loopback.
 OUT_THERE = "203.0.113.80"
 UDP, TLS = (ADDRESS, 3478), (ADDRESS, 5349)
 NAME = "turn.example.org"
-SECRET, EARLIER_SECRET = "north wind and sun", "until yesterday"
+EARLIER_SECRET = "the one that was good until yesterday"
 PASSWORD = "Tr0ubadour&3"
 ALICE, BOB, CAROL = map(AccountId, (1, 2, 3))
 
@@ -53,7 +55,7 @@ ALICE, BOB, CAROL = map(AccountId, (1, 2, 3))
 class Coturn:
     """A TURN server that runs, and the settings of the discovery server that go with it."""
 
-    def __init__(self, folder: Path, authority: Authority) -> None:
+    def __init__(self, folder: Path, authority: Authority, secret: str) -> None:
         self.tls = ssl.create_default_context(cafile=authority.file)
         self.settings = settings_of(
             folder,
@@ -63,7 +65,7 @@ class Coturn:
                     f"turn:{NAME}:3478?transport=tcp",
                     f"turns:{NAME}:5349?transport=tcp",
                 ],
-                "secret": SECRET,
+                "secret": secret,
             },
         )
         self.handout = IceHandout(self.settings, stun=[], secret=bytes(32))
@@ -86,24 +88,22 @@ def coturn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coturn]:
     folder = tmp_path_factory.mktemp("coturn")
     authority = Authority(folder)
     certificate, key = authority.issue(NAME)
-    site = [
+    recipe = CoturnRecipe(folder)
+    secret = recipe.secret
+    recipe.finish(
         f"static-auth-secret={EARLIER_SECRET}",
-        f"static-auth-secret={SECRET}",
         f"realm={REALM}",
-        f"listening-ip={ADDRESS}",
         f"listening-ip={ADDRESS6}",
         f"cert={certificate}",
         f"pkey={key}",
         f"userdb={folder / 'db'}",
         f"pidfile={folder / 'pid'}",
-    ]
-    file = folder / "turnserver.conf"
-    file.write_text((RECIPE / "turnserver.conf").read_text() + "\n".join(site) + "\n")
+    )
     with public_addresses(ADDRESS, ADDRESS6):
-        daemon = Daemon(file, "-c", file.name, script=shutil.which("turnserver") or "")
+        daemon = Daemon(recipe.file, "-c", recipe.file.name, script=shutil.which("turnserver") or "")
         try:
             daemon.wait_for("DB connection success")
-            yield Coturn(folder, authority)
+            yield Coturn(folder, authority, secret)
         finally:
             daemon.kill()
 
@@ -214,6 +214,7 @@ def test_nobody_else_gets_in(coturn: Coturn) -> None:
         (f"{int(expires) + 1000}:{name}", credential),  # a longer life
         (f"{expires}:somebody", credential),  # another quota
         (name, credential),
+        (username, base64.b64encode(hmac.digest(b"", username.encode(), "sha1")).decode()),  # from an empty secret
         coturn.credential(lifetime=-3),  # expired
         coturn.credential(lifetime=-1_000_000),
     ]:
@@ -328,8 +329,54 @@ def test_no_tcp_through_the_relay(coturn: Coturn) -> None:
 
 
 def test_without_its_own_part_nobody_gets_in(tmp_path: Path) -> None:
-    """What is in the repository holds no secret that somebody could forget to change."""
+    """
+    What is in the repository holds no secret that somebody could forget to change, and no line to forget to fill in: a
+    secret that is empty is one that everybody knows.
+    """
     for file in ("turnserver.conf", "site.conf.example"):
         text = (RECIPE / file).read_text()
-        assert not re.search(r"^\s*(static-auth-secret|user)\s*=\s*\S", text, re.MULTILINE), file
-        assert not re.search(r"^\s*(no-auth|allow-loopback-peers|no-denied)", text, re.MULTILINE), file
+        assert "static-auth-secret=" not in text, file
+        assert not re.search(r"^\s*(user\s*=|no-auth|allow-loopback-peers|no-denied)", text, re.MULTILINE), file
+
+
+def test_the_steps_make_a_secret_that_only_coturn_reads(tmp_path: Path) -> None:
+    recipes = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        recipes.append(CoturnRecipe(tmp_path / name))
+        recipes[-1].finish()
+    one, other = recipes
+    assert re.fullmatch("[0-9a-f]{64}", one.secret) and one.secret != other.secret
+    assert f"\nstatic-auth-secret={one.secret}\n" in one.file.read_text()
+    assert (one.site.stat().st_mode & 0o777, one.file.stat().st_mode & 0o777) == (0o600, 0o640)
+
+
+# -- port 443 --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("coturn")  # for its addresses
+def test_port_443_takes_what_systemd_grants(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue(NAME)
+    recipe = CoturnRecipe(tmp_path)
+    recipe.finish(
+        "listening-port=3479",
+        "tls-listening-port=443",
+        f"cert={certificate}",
+        f"pkey={key}",
+        f"userdb={tmp_path / 'db'}",
+        f"pidfile={tmp_path / 'pid'}",
+    )
+
+    def start(drop_in: Path | None) -> Daemon:
+        turnserver = shutil.which("turnserver") or ""
+        running.append(Daemon(recipe.file, "-c", recipe.file.name, script=turnserver, prefix=with_drop_in(drop_in)))
+        return running[-1]
+
+    with daemons() as running:
+        start(None).wait_for(f"Cannot bind TLS/TCP listener socket to addr {ADDRESS}:443")
+        running[0].kill()
+        start(RECIPE / "port-443.conf").wait_for("DB connection success")
+        tls = ssl.create_default_context(cafile=authority.file)
+        with TurnClient((ADDRESS, 443), "", "", transport="tls", tls=(tls, NAME)) as client:
+            assert client.mapped()

@@ -2,8 +2,8 @@
 Hosts that move to other networks while calls are under way (R20).
 
 Two peers live through all of it, each with two routers to move between: the 18 moves are one walk of each side from
-any family of addresses to any, and the other side has both families meanwhile. Where a test is run alone, or on
-another worker than the one before, it goes to the beginning of its step first.
+any family of addresses to any, and the other side has both families meanwhile. Where a test is run alone, it goes to
+the beginning of its step first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from tests.support.lab import DUAL, V4, V6, Box, Caller, Family, Host, Lab, Outcome
 from tests.support.lab.modules import COUNT, COUNT_MODULE
 
-pytestmark = [pytest.mark.xdist_group("moves"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 #: Seconds within which calls flow again where the system has told that the network changed, and where it has not.
 SEEN, UNSEEN = 10.0, 25.0

@@ -75,6 +75,7 @@ ALL = "host srflx relay"
         ("checking", tried(BOTH, BOTH, udp="refused: 300 Try Alternate"), "look into the log of turn:"),
         ("checking", tried(BOTH, BOTH, udp="name not known"), "check the name in turn:"),
         ("checking", tried(BOTH, BOTH, tls="its certificate is not valid: self-signed"), "get turns:t.example:5349 a"),
+        ("checking", tried(BOTH, BOTH, udp="left out: its credential has expired"), "gives no newer credential"),
         ("checking", tried(BOTH, BOTH, udp="left out: it has no port"), "which has no port"),
     ],
 )

@@ -24,7 +24,7 @@ from bonevalue.errors import (
     ServerUnreachable,
     Unavailable,
 )
-from bonevalue.sockets import parse_address
+from bonevalue.sockets import CLOSE_TIMEOUT, parse_address
 from bonevalue.wire.session_events import AttemptFailed, Ended, Event, IceServersChanged, WentOffline, WentOnline
 from bonevalue.wire.session_states import State
 from bonevalue.wire.signals import (
@@ -61,6 +61,28 @@ async def test_login_and_log_off() -> None:
         assert scene.close_code == 1000
         assert run.events == [WentOnline("100", resumed=False), WentOffline("we logged off", None)]
         await run.client.close()
+
+
+async def test_much_that_comes_while_we_log_off_does_not_hold_us_up() -> None:
+    leaving = asyncio.Event()
+
+    async def gossip(scene: Scene) -> None:
+        await log_in(scene)
+        scene.websocket.transport.pause_reading()
+        await leaving.wait()
+        await scene.say(*["{}"] * 100)
+        scene.websocket.transport.resume_reading()
+        await scene.listen()
+
+    async with ScriptedServer(gossip) as server, running(server.address) as run:
+        await run.online()
+        closing = asyncio.create_task(run.client.close())
+        await until(lambda: run.client._websocket is None)
+        leaving.set()
+        async with asyncio.timeout(CLOSE_TIMEOUT / 2):
+            await closing
+        await until(lambda: server.scenes[0].over)
+        assert server.scenes[0].close_code == 1000
 
 
 async def test_a_refused_login_is_final() -> None:

@@ -9,17 +9,21 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
-from bonevalue import gathering, relay, rtc, rtc_guard
+from bonevalue import gathering, ice_servers, relay, rtc, rtc_guard
 from bonevalue.errors import ConnectFailed, ServerOutcome
 from bonevalue.gathering import APART, GATHER_TIME, STUN_TIME
+from bonevalue.ice_servers import probe
+from bonevalue.ice_sockets import open_udp
+from bonevalue.ice_url import parse_ice_url
 from bonevalue.link import IceConfig, Stage, Tried
+from bonevalue.relay import Login
 from bonevalue.rtc import RtcEngine
 from bonevalue.wire.signals import IceServer
 from tests.support.certificates import Authority
@@ -150,7 +154,13 @@ async def test_what_is_the_same_as_the_hosts_own_is_left_out() -> None:
     assert outcomes(tried) == {server.url(): "ok"}
 
 
-@pytest.mark.parametrize("seen", [("0.0.0.0", 1), ("224.0.0.1", 1), ("169.254.0.1", 1), ("203.0.113.7", 0), ("::", 9)])
+@pytest.mark.parametrize(
+    "seen",
+    [
+        *(("0.0.0.0", 1), ("224.0.0.1", 1), ("169.254.0.1", 1), ("203.0.113.7", 0), ("::", 9), ("255.255.255.255", 9)),
+        *(("240.0.0.1", 9), ("2001:db8::7", 9), ("::ffff:127.0.0.1", 9), ("::ffff:203.0.113.7", 9)),
+    ],
+)
 async def test_answers_that_make_no_sense(seen: tuple[str, int]) -> None:
     async with stun_server(seen) as server:
         candidates, tried = await offer(IceConfig((stun_of(server.url()),)))
@@ -199,6 +209,34 @@ async def test_those_that_are_left_out_are_on_record_and_whoever_wants_is_told()
         _, tried = await offer(IceConfig((stun_of(server.url()),), left_out=(left,), on_outcome=told.append))
     assert outcomes(tried) == {"stun:gone": "left out for 20 s: no answer", server.url(): "ok"}
     assert set(told) == {ServerOutcome(server.url(), "ok")}
+
+
+async def test_lists_without_end_and_texts_that_are_no_urls() -> None:
+    many = tuple(stun_of(*(f"stun:\x1b[2J{row}-{column}" + "x" * 490 for column in range(16))) for row in range(32))
+    _, tried = await offer(IceConfig(many))
+    assert len(tried.servers) == gathering.MAX_UNUSABLE
+    assert all(server.url.isprintable() and len(server.url) <= 80 for server in tried.servers)
+    connection = RtcEngine().connection(IceConfig((stun_of(*(f"stun:a{n}" for n in range(9))),)))
+    assert len(connection._gathering._stuns) == gathering.MAX_STUN
+    await connection.close()
+
+
+async def test_the_address_that_leads_anywhere_is_offered_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [f"127.0.1.{number}" for number in range(20)]
+    addresses(monkeypatch, *own)
+    monkeypatch.setattr(gathering, "ways_out", lambda: frozenset({own[-1]}))
+    candidates, _ = await offer(IceConfig())
+    assert [candidate.split()[0] for candidate in candidates] == [own[-1], *own[: gathering.MAX_ADDRESSES - 1]]
+
+
+async def test_each_address_has_a_priority_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses(monkeypatch, "127.0.0.1", "127.0.0.2", "::1")
+    async with stun_server(SEEN) as server:
+        connection = RtcEngine().connection(IceConfig((stun_of(server.url()),)))
+        priorities = [int(each) for each in re.findall(r" udp (\d+) ", await connection.create_offer())]
+        await connection.close()
+    assert len(priorities) == len(set(priorities)) == 5
+    assert priorities[:3] == sorted(priorities[:3], reverse=True) and min(priorities[:3]) > max(priorities[3:])
 
 
 # -- TURN --------------------------------------------------------------------------------------------------------------
@@ -362,6 +400,127 @@ async def test_a_server_that_relays_where_nobody_gets_to() -> None:
     assert outcomes(tried) == {server.url: "relays at 0.0.0.0, where nobody can reach it"}
 
 
+async def test_turn_does_not_hold_up_where_a_direct_way_may_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "DIRECT_TIME", 0.1)
+    monkeypatch.setattr(gathering, "GATHER_TIME", 60.0)
+    async with stun_server(SEEN) as stun, scripted_turn(silent=True) as turn, asyncio.timeout(10):
+        candidates, _ = await offer(IceConfig((stun_of(stun.url()), turn_of(turn.url))))
+    assert kinds(candidates)[-1] == "srflx"
+
+
+async def test_the_last_of_many_servers_is_reached_in_time() -> None:
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(scripted_turn(silent=True)) for _ in range(gathering.MAX_TURN - 1)]
+        good = await stack.enter_async_context(scripted_turn())
+        _, tried = await offer(IceConfig(tuple(turn_of(each.url) for each in (*silent, good)), relay_only=True))
+    assert tried.ours == ("relay",)
+
+
+#: Answers to an Allocate request, and what is wrong with them; the transaction id is put in.
+_SHORT_LIFETIME = bytes.fromhex("0103 0008 2112a442") + bytes(12) + bytes.fromhex("000d 0001 01000000")
+_HUGE_NONCE = (
+    bytes.fromhex("0113 fff4 2112a442") + bytes(12) + bytes.fromhex("0009 0004 00000401 0015 ffe8") + bytes(65_512)
+)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("nonsense", [_SHORT_LIFETIME, _HUGE_NONCE], ids=["short", "huge"])
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_server_whose_words_make_no_sense_harms_nobody(
+    transport: str, nonsense: bytes, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def try_it() -> None:
+        async with scripted_turn(transport=transport) as server, scripted_turn() as good:
+            # A datagram cannot be as long as that.
+            server.nonsense = nonsense if transport == "tcp" else _SHORT_LIFETIME
+            before = descriptors()
+            _, tried = await offer(IceConfig((turn_of(server.url), turn_of(good.url))))
+            assert tried.ours == ("host", "relay")
+            assert outcomes(tried) == {server.url: "its answer makes no sense", good.url: "ok"}
+            assert (await probe(parse_ice_url(server.url), IceConfig())).ok  # it is there, if of no use
+            await until(lambda: not other_tasks() and descriptors() <= before + len(server.connections))
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(try_it())
+
+
+async def test_an_allocation_for_no_time_is_not_renewed_without_pause() -> None:
+    async with scripted_turn() as server:
+        server.lifetime = 0
+        connection = RtcEngine().connection(IceConfig((turn_of(server.url),)))
+        await connection.create_offer()
+        asked = server.requests
+        await asyncio.sleep(0.2)
+        assert server.requests == asked
+        await connection.close()
+
+
+async def test_an_allocation_of_a_server_without_login_is_given_back() -> None:
+    async with scripted_turn() as server:
+        server.is_open = True
+        _, tried = await offer(IceConfig((IceServer([server.url]),)))
+        assert outcomes(tried) == {server.url: "ok"}
+        await until(lambda: (server.allocations, server.held) == (1, 0))
+
+
+async def test_a_server_that_grants_and_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def allocate(*args: Any) -> relay.Relay:
+        granted = await ice_servers.allocate(*args)
+        granted._client.transport.abort()
+        return granted
+
+    monkeypatch.setattr(gathering, "allocate", allocate)
+    async with scripted_turn(transport="tcp") as server:
+        candidates, _ = await offer(IceConfig((turn_of(server.url),)))
+        assert "relay" not in kinds(candidates)
+        await until(lambda: not other_tasks())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_connection_that_breaks_while_a_channel_is_bound(
+    loop: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioice.stun.RETRY_RTO", 0.05)
+
+    async def break_it() -> None:
+        async with scripted_turn(transport="tcp") as server:
+            login = Login(USERNAME, PASSWORD)
+            allocated = await ice_servers.allocate(parse_ice_url(server.url), login, IceConfig())
+            allocated.attach(asyncio.DatagramProtocol())
+            server.silent = True
+            allocated.sendto(b"x", ("203.0.113.9", 9))
+            await asyncio.sleep(0.01)
+            for each in list(server.connections):
+                each.close()
+            await until(lambda: not other_tasks())
+            await asyncio.sleep(0.2)
+            allocated.close()
+            await allocated.closed()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(break_it())
+    assert not caplog.records
+
+
+def test_many_small_frames_are_cut_in_little_time() -> None:
+    async def cut() -> None:
+        client = relay._Tcp(("192.0.2.1", 3478), Login())
+        heard: list[bytes] = []
+        client.datagram_received = lambda data, addr: heard.append(data)  # type: ignore[method-assign, assignment]
+        frame = bytes.fromhex("4000 0005") + b"hello" + bytes(3)
+        message = bytes.fromhex("0017 0004") + bytes(16) + b"abcd"
+        stream = b"\x40\x00\x00\x00" * 65_536 + frame * 3 + message
+        for start in range(0, len(stream), 100_003):
+            client.data_received(stream[start : start + 100_003])
+        assert heard == [frame] * 3 + [message]
+        heard.clear()
+        for byte in frame + message:
+            client.data_received(bytes([byte]))
+        assert heard == [frame, message]
+
+    asyncio.run(cut())
+
+
 async def test_the_certificate_must_be_for_the_name(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     trusted = ssl.create_default_context(cafile=authority.file)
@@ -523,6 +682,24 @@ def test_nothing_stays_behind_of_many_connections(
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(many())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_socket_whose_opening_is_cancelled_is_closed(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def cancel_them() -> None:
+        before = descriptors()
+        for turns in range(60):
+            opening = asyncio.ensure_future(open_udp(asyncio.DatagramProtocol, remote_addr=("127.0.0.1", 9)))
+            for _ in range(turns % 6):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait({opening})
+            if not opening.cancelled():
+                opening.result()[0].close()
+        await until(lambda: descriptors() <= before)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(cancel_them())
 
 
 async def test_a_turn_server_that_is_gone_holds_nothing_up_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

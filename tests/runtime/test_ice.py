@@ -108,7 +108,9 @@ async def test_only_credentials_that_hold_are_used(world: World) -> None:
     assert list(world.ice.servers) == [handed(), stun]
     world.now += 0.2  # it is not used in its last seconds
     assert list(world.ice.servers) == [stun]
-    assert (await world.ice.config()).servers == (stun,)
+    config = await world.ice.config()
+    assert config.servers == (stun,)
+    assert left_out(config) == dict.fromkeys(("turn:a", "turns:a"), "left out: its credential has expired")
     assert world.refreshed == 1
 
 
@@ -294,6 +296,11 @@ async def test_under_the_relay_policy_nothing_is_left_out(world: World) -> None:
     config = await ice.config()
     assert config.servers[1] == handed() and not config.left_out
     assert "stun:a" not in world.probed
+    world.silent = {"turn:a"}
+    ice.handed_out((IceServer(["turn:a", "turn:b"], "u", "p"), handed("x", "turn:c")), (None, None))
+    await world.probes(4)
+    urls = [url for server in (await ice.config()).servers for url in server.urls]
+    assert urls == ["turn:b", "turn:c", "turn:a"]  # what is gone comes last
 
 
 async def test_another_network_may_be_another_matter(world: World) -> None:
@@ -330,6 +337,20 @@ async def test_no_more_are_looked_after_than_makes_sense(world: World) -> None:
     world.ice.handed_out((IceServer([f"stun:a{number}" for number in range(100)]),), (None,))
     await world.probes(ice_module.MAX_WATCHED)
     assert len(world.probed) == ice_module.MAX_WATCHED
+
+
+async def test_lists_that_change_all_the_time_have_few_servers_tried(world: World) -> None:
+    for number in range(100):
+        world.ice.handed_out((IceServer([f"stun:a{number}", f"stun:b{number}"]),), (None,))
+    await world.probes(1)
+    assert len(world.probed) <= ice_module.FIRST_TRIES.burst
+
+
+async def test_after_the_end_nothing_is_tried(world: World) -> None:
+    await world.ice.close()
+    world.ice.handed_out((handed(),), (None,))
+    assert (await world.ice.config()).servers == (handed(),)
+    assert not other_tasks() and not world.probed
 
 
 async def test_closing_ends_what_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,90 @@ async def test_a_check_that_a_nat_dropped_is_sent_again_as_soon_as_the_peers_com
     await asyncio.gather(caller.close(), callee.close())
 
 
+class Stranger(asyncio.DatagramProtocol):
+    """Somebody with a socket, who counts what comes to it."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def datagram_received(self, data: bytes, address: object) -> None:
+        self.heard.append(data)
+
+
+def check_of(ours: RtcConnection) -> bytes:
+    """A check that the peer of that connection might send."""
+    ice = ours._ice._connection
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    request.attributes |= {"USERNAME": f"{ice.local_username}:{ice.remote_username}", "PRIORITY": 1}
+    request.attributes["ICE-CONTROLLED"] = 1
+    request.add_message_integrity(ice.local_password.encode())
+    return bytes(request)
+
+
+async def test_a_peer_has_only_so_many_addresses(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(ends.caller, RtcConnection)
+    caller, loop = ends.caller, asyncio.get_running_loop()
+    path = caller._ice._connection._nominated[1].local_addr
+    strangers = []
+    for _ in range(rtc_guard.MAX_SOURCES + 10):
+        strangers.append(await loop.create_datagram_endpoint(Stranger, remote_addr=path))
+    for transport, _ in strangers:
+        transport.sendto(check_of(caller))
+    await until(lambda: len(caller._ice.getRemoteCandidates()) == rtc_guard.MAX_SOURCES)
+    await until(lambda: sum(bool(each.heard) for _, each in strangers) >= rtc_guard.MAX_SOURCES - 4)
+    assert sum(not each.heard for _, each in strangers) >= 10
+    for transport, _ in strangers:
+        transport.close()
+
+
+async def test_on_a_path_that_has_settled_no_address_is_new(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtc_guard, "SETTLING", 0.0)
+    assert isinstance(ends.caller, RtcConnection)
+    pair = ends.caller._ice._connection._nominated[1]
+    known = len(ends.caller._ice.getRemoteCandidates())
+    transport, stranger = await asyncio.get_running_loop().create_datagram_endpoint(
+        Stranger, remote_addr=pair.local_addr
+    )
+    transport.sendto(check_of(ends.caller))
+    heard = listen(ends.ours)
+    ends.theirs.send(b"still there")
+    await until(lambda: heard.messages)
+    assert stranger.heard == [] and len(ends.caller._ice.getRemoteCandidates()) == known
+    transport.close()
+
+
+async def test_a_datagram_of_a_strangers_that_makes_no_sense(ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(ends.caller, RtcConnection)
+    pair = ends.caller._ice._connection._nominated[1]
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Stranger, remote_addr=pair.local_addr)
+    short_priority = bytes.fromhex("0001 0008 2112a442") + bytes(12) + bytes.fromhex("0024 0001 01000000")
+    for packet in (short_priority, b"", b"\0", short_priority[:20]):
+        transport.sendto(packet)
+    heard = listen(ends.ours)
+    ends.theirs.send(b"still there")
+    await until(lambda: heard.messages)
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    transport.close()
+
+
+async def test_a_peer_that_refuses_every_check_is_not_asked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = RtcEngine()
+    caller, callee = engine.connection(NO_SERVERS), engine.connection(NO_SERVERS)
+    asked = 0
+
+    def refuse(message: stun.Message, address: tuple[str, int], protocol: StunProtocol) -> None:
+        nonlocal asked
+        asked += 1
+        callee._ice._connection.respond_error(message, address, protocol, (487, "Role Conflict"))
+
+    monkeypatch.setattr(callee._ice._connection, "request_received", refuse)
+    answer = await callee.accept_offer(await caller.create_offer())
+    await caller.accept_answer(answer)
+    await asyncio.sleep(0.3)
+    assert 0 < asked < 60
+    await asyncio.gather(caller.close(), callee.close())
+
+
 @pytest.mark.parametrize("in_use", [False, True])
 async def test_a_relay_that_neither_side_uses_is_given_back(in_use: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtc, "RELAY_UNUSED", 1.2)

@@ -52,6 +52,12 @@ class ScriptedTurn:
         self.host = host
         self.port = 0
         self.transport = "udp"
+        #: Sent in place of every answer; None for none.
+        self.nonsense: bytes | None = None
+        #: For how long it grants allocations; None for as long as is asked for.
+        self.lifetime: int | None = None
+        #: Whether it asks for no login.
+        self.is_open = False
         #: TCP connections that are open.
         self.connections: set[asyncio.BaseTransport] = set()
 
@@ -74,12 +80,18 @@ class ScriptedTurn:
         if self.silent:
             return
         request = stun.parse_message(data)
+        if self.nonsense is not None:
+            send(self.nonsense[:4] + data[4:20] + self.nonsense[20:])
+            return
         answer = self._answer(request, address)
         asyncio.get_running_loop().call_later(self.delay, send, bytes(answer))
 
     def _answer(self, request: stun.Message, address: Any) -> stun.Message:
         key = make_integrity_key(USERNAME, REALM, self.password)
         answer = stun.Message(request.message_method, stun.Class.RESPONSE, request.transaction_id)
+        if self.is_open:
+            self._grant(request, answer, address)
+            return answer
         if "USERNAME" not in request.attributes:
             _refuse(answer, 401, "Unauthorized")
             answer.attributes |= {"REALM": REALM, "NONCE": b"nonce"}
@@ -99,7 +111,7 @@ class ScriptedTurn:
 
     def _grant(self, request: stun.Message, answer: stun.Message, address: Any) -> None:
         lifetime = request.attributes.get("LIFETIME", 600)
-        answer.attributes["LIFETIME"] = lifetime
+        answer.attributes["LIFETIME"] = lifetime if self.lifetime is None else self.lifetime
         if request.message_method is stun.Method.ALLOCATE:
             self.allocations += address not in self._clients  # else the request was sent again
             self._clients.add(address)

@@ -44,7 +44,7 @@ class Box:
     ) -> None:
         if not 1 <= number <= MOST_BOXES:
             raise ValueError(f"a lab has at most {MOST_BOXES} boxes")
-        self.kind = kind
+        self.kind: Kind = kind
         self.space = space
         self._internet = internet
         self._number = number
