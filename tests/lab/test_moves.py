@@ -169,7 +169,7 @@ def test_two_networks_at_once(world: World) -> None:
     assert world.repeated().isdisjoint({outcome.n for outcome in once})
 
 
-def test_a_network_that_is_gone_for_a_while(world: World) -> None:
+def test_a_network_that_is_gone_for_a_while(world: World, record_property: Callable[[str, object], None]) -> None:
     host = world.bob.host
     world.settled()
     world.start()
@@ -178,12 +178,13 @@ def test_a_network_that_is_gone_for_a_while(world: World) -> None:
     moved = world.bob.move(DUAL)
     again = world.call(timeout=2 * SEEN)
     _, once = world.stop()
+    record_property("seconds", round(again.ended - moved, 2))
     assert again.code == ""
     assert again.ended - moved <= SEEN
     assert world.repeated().isdisjoint({outcome.n for outcome in once})
 
 
-def test_a_router_that_gets_another_address(world: World) -> None:
+def test_a_router_that_gets_another_address(world: World, record_property: Callable[[str, object], None]) -> None:
     """Which nobody tells the host behind it."""
     for side in (world.alice, world.bob):
         side.move(V4)
@@ -195,6 +196,7 @@ def test_a_router_that_gets_another_address(world: World) -> None:
     box.renumber()
     again = world.call(timeout=2 * UNSEEN)
     repeatable, once = world.stop()
+    record_property("seconds", round(again.ended - changed, 2))
     assert again.code == ""
     assert again.ended - changed <= UNSEEN
     assert [outcome for outcome in repeatable if outcome.code and outcome.begun < changed] == []

@@ -45,8 +45,12 @@ EVERY, MOST_AT_ONCE, LASTS, SERVER_LASTS = (1.0, 3.0), 3, (0.5, 18.0), (0.5, 8.0
 HOSTS = {"east": ("adam", "beth", "cleo"), "west": ("dirk", "enid", "fred")}
 NAMES = [name for names in HOSTS.values() for name in names]
 ROUTERS: tuple[Any, ...] = ("cone", "cone", "symmetric", "symmetric", "udp_blocked")
-#: What may become of a call on such a day. Whatever else it were would be a fault of ours.
-TYPED = {"link_lost", "connect_failed", "deadline", "no_target", "peer_offline", "unavailable", "link_limit"}
+#: What may become of a call on such a day: whatever else it were would be a fault of ours. The last one comes from the
+#: server, for those who go on asking for a peer that died while it was away itself.
+TYPED = {
+    *("link_lost", "connect_failed", "deadline", "no_target"),
+    *("peer_offline", "unavailable", "link_limit", "rate_limited"),
+}
 
 
 @dataclass

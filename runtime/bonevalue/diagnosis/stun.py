@@ -104,7 +104,7 @@ class StunSurvey:
             )
             return ok("stun", f"{url.text} sees you as {listed(parts)}", **facts)
         if url in self._unresolved:
-            advice = "correct the address, or take it out of the list (ice.servers here, discovery.stun there)"
+            advice = "correct the address, or take it out of the list (ice.servers here, discovery.ice_servers there)"
             return warn("stun", f"{url.text}: {self._unresolved[url]}", advice, **facts)
         return warn("stun", f"{url.text}: no answer within {STUN_TIMEOUT:g} s", self._advice(url), **facts)
 

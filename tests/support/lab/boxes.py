@@ -147,13 +147,6 @@ class Box:
 
     # -- what it lets through --------------------------------------------------------------------------------------
 
-    def become(self, kind: Kind) -> None:
-        """Be of another kind from now on, with the same addresses; `open` has others."""
-        if "open" in (kind, self.kind):
-            raise ValueError("an open box has other addresses than one with a NAT")
-        self.kind = kind
-        self._apply()
-
     def lose(self, part: float) -> None:
         """Lose that part of all packets from now on, in each direction."""
         self._passing = replace(self._passing, loss=part)

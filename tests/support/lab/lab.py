@@ -4,12 +4,12 @@ An internet in a box: a discovery server and coturn on public addresses, and hos
 ::
 
     with Lab(tmp_path) as lab:
-        lab.discovery("alice", "bob")
-        turn = lab.coturn()
-        alice, bob = lab.host("alice", lab.box("symmetric")), lab.host("bob", lab.box("cone", delay=0.05))
-        bob.daemon(ice={"servers": [turn.server()]}, modules=[...])
-        alice.write(ice={"servers": [turn.server()]})
+        lab.discovery("alice", "bob", turn=lab.coturn().role())
+        alice, bob = lab.host("alice", lab.box("symmetric", delay=0.05)), lab.host("bob", "cone")
+        alice.write()
+        bob.write(modules=[bob.module("echo", ECHO) + ".Echo"])
         lab.befriend(alice, bob)
+        bob.start()
         assert alice.bv("call", "bob", "My.Echo.Module", '{"text": "Friday"}').code == 0
 
 Everything ends with the lab, and with the process that made it.

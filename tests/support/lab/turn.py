@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +31,6 @@ class Coturn:
         authority: that signs its certificate.
         secret: with which credentials are made.
         ahead: seconds that its clock is ahead of everybody else's.
-        options: further lines of its settings.
     """
 
     def __init__(
@@ -46,14 +41,12 @@ class Coturn:
         *,
         secret: str = "a secret of the lab that only two servers know",
         ahead: float = 0.0,
-        options: tuple[str, ...] = (),
     ) -> None:
         self.secret = secret
         self.space = space
         self.folder = folder
         self._certificate, self._key = authority.issue(TURN_NAME)
         self._ahead = ahead
-        self._options = options
         self._daemon: Daemon | None = None
         self.start()
 
@@ -89,7 +82,6 @@ class Coturn:
             f"userdb={self.folder / 'turn.sqlite'}",
             f"pidfile={self.folder / 'pid'}",
             "verbose",
-            *self._options,
         ]
         file = self.folder / "turnserver.conf"
         file.write_text("\n".join(lines) + "\n")
@@ -115,11 +107,6 @@ class Coturn:
     # -- what clients need -----------------------------------------------------------------------------------------
 
     @staticmethod
-    def stun() -> str:
-        """Its URL for STUN."""
-        return f"stun:{TURN_NAME}:{TURN_PORT}"
-
-    @staticmethod
     def url(transport: Transport = "udp") -> str:
         """Its URL for TURN."""
         if transport == "tls":
@@ -130,18 +117,3 @@ class Coturn:
         """The section ``turn:`` of a discovery server that hands out credentials for it, best first, by default all."""
         urls = [self.url(each) for each in transports or ("udp", "tcp", "tls")]
         return {"urls": urls, "secret": self.secret, **keys}
-
-    def server(self, *transports: Transport, lifetime: float = 3600.0) -> dict[str, Any]:
-        """
-        An entry of ``ice.servers`` for it, by default over UDP, for a peer that is handed none.
-
-        Args:
-            lifetime: seconds until it expires, below zero if it has.
-        """
-        username = f"{int(time.time() + lifetime)}:lab"
-        digest = hmac.new(self.secret.encode(), username.encode(), hashlib.sha1).digest()
-        return {
-            "urls": [self.url(each) for each in transports or ("udp",)],
-            "username": username,
-            "credential": base64.b64encode(digest).decode(),
-        }
