@@ -125,4 +125,4 @@ class Limits(Section):
         default=Rate(6, MINUTE), description="Requests of one peer for other ICE credentials [rate_limited]."
     )
     stun: RateText = Field(default=Rate(20_000, 1), description="STUN requests to this node [not answered].")
-    stun_per_ip: RateText = Field(default=Rate(50, 1, 200), description="STUN requests per IP [not answered].")
+    stun_per_ip: RateText = Field(default=Rate(200, 1, 1_000), description="STUN requests per IP [not answered].")

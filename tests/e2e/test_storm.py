@@ -243,7 +243,6 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         world = World(tmp_path_factory.mktemp("storm"), free_port(), running)
         accounts = dict.fromkeys(("hub", *chain(*ACCOUNTS)), PASSWORD)
         content = discovery_role(world.port, accounts)
-        content["discovery"]["limits"] = {"stun_per_ip": "1000/s"}  # else they would not have one address
         server = Daemon(write_yaml(world.folder / "server" / "bonevalue.yaml", content))
         running.append(server)
         await asyncio.to_thread(server.wait_for, "listens on")
