@@ -23,11 +23,11 @@ def pytest_report_header() -> str:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> object | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
     """Tests that share a lab run on one worker."""
     from tests.support.together import make_scheduler  # late: without xdist there is nothing to import
 
-    return make_scheduler(config)
+    return make_scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)

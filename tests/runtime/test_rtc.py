@@ -156,7 +156,7 @@ class Stranger(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.heard: list[bytes] = []
 
-    def datagram_received(self, data: bytes, address: object) -> None:
+    def datagram_received(self, data: bytes, addr: object) -> None:
         self.heard.append(data)
 
 

@@ -20,10 +20,10 @@ def _unit_of(nodeid: str) -> str:
     return nodeid.partition("::")[0] if nodeid.startswith(WHOLE_FILES) else nodeid
 
 
-def make_scheduler(config: pytest.Config) -> object | None:
+def make_scheduler(config: pytest.Config, log: object) -> object | None:
     """What deals the tests out, for ``pytest_xdist_make_scheduler``; None if another way is asked for (``--dist``)."""
     if config.getvalue("dist") != "load":
         return None
-    scheduling = LoadScopeScheduling(config)
+    scheduling = LoadScopeScheduling(config, log)
     scheduling._split_scope = _unit_of
     return scheduling  # type: ignore[no-any-return]

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from bonevalue.diagnosis.endpoints import written
 from bonevalue.diagnosis.findings import Finding, Verdict, fail, milliseconds, ok, span
-from bonevalue.ice_servers import NAME_NOT_KNOWN, NO_ANSWER, allocate
+from bonevalue.ice_servers import NAME_NOT_KNOWN, allocate
 from bonevalue.ice_url import IceUrl
 from bonevalue.link import IceConfig
-from bonevalue.relay import Login, ServerFailed
+from bonevalue.relay import NO_ANSWER, Login, ServerFailed
 
 __all__ = ["TURN_TIMEOUT", "TurnServer", "examine_turn", "relays_of"]
 
