@@ -26,26 +26,50 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.DatagramProtocol)
 async def open_udp(make: Callable[[], ProtocolT], **where: Any) -> tuple[asyncio.DatagramTransport, ProtocolT]:
     """
     A socket and its protocol, as `create_datagram_endpoint` gives them; uvloop's leaves the socket open when it is
-    cancelled.
+    cancelled, and may then wait for it for ever at the end of the loop.
 
     Args:
-        make: the protocol.
+        make: the protocol, of a class that has a `__dict__`.
         where: `local_addr` or `remote_addr`.
 
     Raises:
         OSError: there is none to be had.
     """
-    opening = asyncio.ensure_future(asyncio.get_running_loop().create_datagram_endpoint(make, **where))
+    opening = _Opening()
     try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close)
+        opened = await asyncio.get_running_loop().create_datagram_endpoint(lambda: opening.watch(make()), **where)
+    except BaseException:
+        opening.give_up()
         raise
+    del vars(opened[1])["connection_made"]
+    return opened
 
 
-def _close(opening: asyncio.Future[tuple[asyncio.DatagramTransport, Any]]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result()[0].close()
+class _Opening:
+    """A socket that is being opened: closed as soon as it is there, if nobody wants it any more."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.DatagramTransport | None = None
+        self._is_given_up = False
+
+    def watch(self, protocol: ProtocolT) -> ProtocolT:
+        """Learn from the protocol when it is there."""
+        tell = protocol.connection_made
+
+        def connection_made(transport: asyncio.DatagramTransport) -> None:
+            self._transport = transport
+            tell(transport)
+            if self._is_given_up:
+                transport.close()
+
+        vars(protocol)["connection_made"] = connection_made
+        return protocol
+
+    def give_up(self) -> None:
+        """Nobody wants it."""
+        self._is_given_up = True
+        if self._transport is not None:
+            self._transport.close()
 
 
 class IceSocket(StunProtocol):

@@ -689,12 +689,16 @@ def test_nothing_stays_behind_of_many_connections(
         runner.run(many())
 
 
+class Quiet(asyncio.DatagramProtocol):
+    """Does nothing with what comes."""
+
+
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_a_socket_whose_opening_is_cancelled_is_closed(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def cancel_them() -> None:
         before = descriptors()
         for turns in range(60):
-            opening = asyncio.ensure_future(open_udp(asyncio.DatagramProtocol, remote_addr=("127.0.0.1", 9)))
+            opening = asyncio.ensure_future(open_udp(Quiet, remote_addr=("127.0.0.1", 9)))
             for _ in range(turns % 6):
                 await asyncio.sleep(0)
             opening.cancel()
