@@ -211,7 +211,8 @@ class Dialler:
             failed = await self._failure(error, f"no link to {name}/{peer_id}", life, connection)
             if failed is not None:
                 if failed.retry_after is None:
-                    self._log(failed, peer_id)
+                    # A time that is over says nothing about anybody; what broke may be somebody's work.
+                    (self._note if type(error) is ConnectFailed else self._log)(failed, peer_id)
                 raise failed from error
             if isinstance(error, LinkError):
                 self._note(error, peer_id)
@@ -365,10 +366,10 @@ class Dialler:
             places.add(await self._answer(incoming, sender, life))
         except BoneValueError as error:
             self._counters.offers_refused[error.code] += 1
-            if type(error) is not ConnectFailed:
+            # What both sides dialled at once is no news if the other link won.
+            is_benign = type(error) is ConnectFailed and (error.retry_after is not None or places.current(sender))
+            if not is_benign:
                 self._note(error, sender)
-            elif error.retry_after is None and places.current(sender) is None:  # else the other side's own link won
-                self._log(error, sender)
         finally:
             places.release(life)
 

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 MAX_DIALLING = 8
 #: Two links that came about within this time, each dialled by another side, came from dialling at once, in seconds.
 GLARE_WINDOW = 5.0
-#: Seconds after its last use in which a link that another side dialled is not evicted: its next call may be coming.
+#: Seconds in which a link is not evicted that is new, or that another side dialled and used: its call may be coming.
 SETTLING = 1.0
 #: Seconds that the other side has to confirm the end of a link with no calls on it, when this peer stops.
 LAST_WORD = 2.0
@@ -296,7 +296,8 @@ class Pool:
 
     def idle(self, link: PeerLink) -> None:
         """Nothing uses a link just now, it seems."""
-        self._evict()
+        if self._is_full and link.offerer and link.usable and not link.active:
+            link.drain("evicted")
         self._admission.admit()
 
     def cut(self, name: str, key: bytes, error: BoneValueError) -> int:
@@ -479,6 +480,11 @@ class Pool:
             for attempt in self._attempts.values()
         )
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether somebody waits for one of our links to go."""
+        return bool(self._queue) and self._outgoing() >= self._max_outgoing
+
     def _admit(self) -> None:
         while self._queue and self._has_slot:
             slot = self._queue.popleft()
@@ -489,10 +495,16 @@ class Pool:
 
     def _evict(self) -> None:
         """Let our links go, the longest unused first, as many as attempts wait for their slots."""
-        if self._queue and self._outgoing() >= self._max_outgoing:
+        if self._is_full:
             ours = [link for link in self._all if link.offerer]
             wanted = min(len(self._queue), MAX_DIALLING) - sum(_is_going(link) for link in ours)
-            idle = [link for link in ours if link.usable and not link.active]
+            # Not one that has just come: who asked for it is about to call.
+            unused_since = time.monotonic() - SETTLING
+            idle = [
+                link
+                for link in ours
+                if link.usable and not link.active and (link.used_at != link.opened_at or link.opened_at < unused_since)
+            ]
             for link in sorted(idle, key=lambda link: link.used_at)[: max(0, wanted)]:
                 link.drain("evicted")
 

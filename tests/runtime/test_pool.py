@@ -146,6 +146,7 @@ async def test_idle_links_make_room_the_longest_unused_first() -> None:
     network = Network(max_outgoing=2)
     one, two = [cast(FakeLink, await network.pool.link(peer_id)) for peer_id in "12"]
     one.used_at += 100
+    two.used_at += 1
     await network.pool.link("3")
     assert (one.usable, two.usable, two.reason) == (True, False, "evicted")
 
@@ -624,6 +625,8 @@ async def test_a_full_peer_has_a_place_for_the_successor_of_a_link() -> None:
 async def test_links_that_nothing_uses_go_also_when_the_pool_gets_full_later() -> None:
     network = Network(max_outgoing=MAX_DIALLING + 6)
     idle = [cast(FakeLink, await network.pool.link(f"1{number}")) for number in range(4)]
+    for link in idle:
+        link.used_at -= 1  # it was used, and is not any more
     network.open.clear()
 
     async def use(peer_id: str) -> None:
