@@ -8,6 +8,8 @@ would say the same, but pytest-xdist 3.8 does not heed it with pytest 9.2.)
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
@@ -20,7 +22,7 @@ def _unit_of(nodeid: str) -> str:
     return nodeid.partition("::")[0] if nodeid.startswith(WHOLE_FILES) else nodeid
 
 
-def make_scheduler(config: pytest.Config, log: object) -> object | None:
+def make_scheduler(config: pytest.Config, log: Any) -> object | None:
     """What deals the tests out, for ``pytest_xdist_make_scheduler``; None if another way is asked for (``--dist``)."""
     if config.getvalue("dist") != "load":
         return None
