@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bonevalue.errors import WeakPassword
 from bonevalue.wire.blobs import (
     Answer,
     Blob,
@@ -24,7 +25,7 @@ from bonevalue.wire.blobs import (
     split,
 )
 from bonevalue.wire.contacts import ContactBook
-from bonevalue.wire.keys import AccountKeys, SigningKey, expand, login_digest, to_base64url
+from bonevalue.wire.keys import AccountKeys, SigningKey, check_password, expand, login_digest, to_base64url
 from bonevalue.wire.signals import Binary, Contact, SignedBlob
 from bonevalue.wire.tokens import Token
 
@@ -32,7 +33,7 @@ TARGET = Path(__file__).parent.parent / "tests" / "vectors" / "identity.json"
 #: The time of everything, in ms since 1970.
 NOW = 1_800_000_000_000
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
-PEOPLE = ("alice", "bob", "bob later", "bob much later", "carol", "mallory", "token", "other token")
+PEOPLE = ("alice", "alice later", "bob", "bob later", "bob much later", "carol", "mallory", "token", "other token")
 
 
 def seed(name: str, size: int = 32) -> bytes:
@@ -71,6 +72,56 @@ def realms() -> list[dict[str, Any]]:
         "0x7f.0.0.1.0x1": None,
         "[fe80::1%eth0]": None,
         "straße.example": None,
+        "example.com.:443": "example.com",
+        "xn--bcher-kva.example": "xn--bcher-kva.example",
+        "b\u00fccher\u3002Example\uff0e": "xn--bcher-kva.example",
+        "\u6c34.example:8008": "xn--1rw.example",
+        "\uff11\uff12\uff17.1": None,
+        "\uff11\uff10.0.0.1": "10.0.0.1",
+        "a.\u00fc..b": None,
+        "\u3002": None,
+        "b\u00fc/c": None,
+        "b\u00fc\tc": None,
+        "\u200b": None,
+        "a.\u00ad": None,
+        "2001:db8::1": "2001:db8::1",
+        "::ffff:127.0.0.1": "::ffff:7f00:1",
+        "[::FFFF:10.0.0.1]:80": "::ffff:a00:1",
+        "1:2:3:4:5:6:7::": "1:2:3:4:5:6:7:0",
+        "::": "::",
+        "2001:0:0:1:0:0:0:1": "2001:0:0:1::1",
+        ":::": None,
+        "1:2:3:4:5:6:7:8:9": None,
+        "::1.2.3": None,
+        "::01.2.3.4": None,
+        "::1.2.3.04": None,
+        "::ffff:10.00.0.1": None,
+        "::ffff:10.0.0.1": "::ffff:a00:1",
+        "::01:02": "::1:2",
+        "::12345": None,
+        "[::1": None,
+        "[::1]x": None,
+        "[::1]:": None,
+        "[:\n:1]": None,
+        "[example.com]": None,
+        "fe80::1%eth0": None,
+        ".": None,
+        "a-.example": None,
+        "user@example.com": None,
+        "user@1.2.3.4": None,
+        "example.com:": None,
+        "example.com:port": None,
+        "example.com:123456": None,
+        "1.2.3": None,
+        "1.2.3.04": None,
+        "a.0xg": None,
+        "-1.2.3.4": None,
+        "x" * 63: "x" * 63,
+        "x" * 64: None,
+        "x." * 126 + "x": "x." * 126 + "x",
+        "x." * 127 + "xx": None,
+        "a\0b": None,
+        "a%62.example": None,
     }
     return [{"host": host, "realm": realm} for host, realm in cases.items()]
 
@@ -78,7 +129,22 @@ def realms() -> list[dict[str, Any]]:
 def names() -> list[dict[str, Any]]:
     """Names as typed, and their canonical form; None: refused."""
     good = {"bob": "bob", "BOB": "bob", "a.b-c_9": "a.b-c_9", "x" * 32: "x" * 32}
-    bad = ["", "x" * 33, "us", "Us", "12", "a b", "bob\n", "bübchen", "\u212a", "a/b", "*"]
+    bad = [
+        "",
+        "x" * 33,
+        "us",
+        "Us",
+        "12",
+        "a b",
+        "bob\n",
+        "bübchen",
+        "\u212a",
+        "a/b",
+        "*",
+        "\uff42ob",
+        "bob\u200b",
+        "a\0",
+    ]
     return [{"text": text, "name": name} for text, name in [*good.items(), *((text, None) for text in bad)]]
 
 
@@ -97,6 +163,51 @@ def passwords() -> list[dict[str, Any]]:
             {"password": password, "realm": realm, "username": username, **fields, "fingerprint": keys.fingerprint}
         )
     return result
+
+
+def new_passwords() -> list[dict[str, Any]]:
+    """Whether a new password is taken."""
+    weak = [
+        "test",
+        "a1b2c3d4e",
+        "aaaaaaaaaaaa",
+        "abababababab",
+        "password123",
+        "Password123!",
+        "P@ssw0rd2024!",
+        "1234567890",
+        "qwertyuiop",
+        "0987654321",
+        "iloveyou2020",
+        "adminadmin1",
+        "correcthorsebatterystaple",
+        "x7!x7!x7!x7!",
+        "1q2w3e4r5t6y",
+        "qwertyuiop1!",
+        "L3tM31nL3tM31n",
+        "ｐａｓｓｗｏｒｄ123",
+        "!!!!!!!!!!12345",
+        "future\u0378character",
+    ]
+    weak += ["", "letmein letmein", "x" * 1025, "\U0001f511\U0001f512\U0001f513\U0001f50f\U0001f510"]
+    good = [
+        "nqzt-4hwb-kd8r",
+        "Übergrößenträger-7",
+        "xxxkQ9!vTe2",
+        "passwordxyzzy",
+        "passw0rd-of-k1ng",
+        "水曜日は図書館で勉強します",
+    ]
+    good += ["tall green otters waltz", "nqzt" * 255 + "4hwb"]
+    for password in good:
+        check_password(password)
+    for password in weak:
+        try:
+            check_password(password)
+        except WeakPassword:
+            continue
+        raise AssertionError(password)
+    return [{"password": password, "ok": ok} for ok, group in ((True, good), (False, weak)) for password in group]
 
 
 def public_keys() -> list[dict[str, Any]]:
@@ -227,6 +338,7 @@ def malformed() -> list[dict[str, str]]:
         "the alias us": _lp([*parts[:3], b"us", parts[4]]),
         "an alias not in UTF-8": _lp([*parts[:3], b"\xff", parts[4]]),
         "a time of 7 bytes": _lp([*parts[:4], bytes(7)]),
+        "a time of 2^53": _lp([*parts[:4], (2**53).to_bytes(8, "big")]),
         "a realm with a port": _lp([login[0], b"example.com:80", *login[2:]]),
         "a realm not canonical": _lp([login[0], b"127.0.0.1", *login[2:]]),
         "a session of 15 bytes": _lp([offer[0], offer[1][:-1], *offer[2:]]),
@@ -235,6 +347,44 @@ def malformed() -> list[dict[str, str]]:
         "a description too long": _lp([*offer[:8], b"x" * 16_385]),
     }
     return [{"name": name, "hex": raw.hex()} for name, raw in cases.items()]
+
+
+def session_descriptions() -> list[dict[str, Any]]:
+    """Session descriptions, and whether they are of the one form."""
+    line = "a=fingerprint:sha-256 " + ":".join(["AB"] * 32)
+    media = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel"
+    longer = "".join(f"a=fingerprint:sha-{bits} {':'.join(['cd'] * (bits // 8))}\r\n" for bits in (384, 512))
+    good = [SDP, SDP.replace("\r\n", "\n"), SDP + longer]
+    bad = [
+        "",
+        "\r\n",
+        SDP.removesuffix("\r\n"),
+        SDP.replace("m=", "x="),
+        SDP.replace(media, "m=audio 9 UDP/TLS/RTP/SAVPF 0"),
+        SDP + media + "\r\n",
+        SDP + "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n",
+        SDP + " M=audio 9 x 0\r\n",
+        SDP.replace(line, ""),
+        SDP + line + "\r\n",
+        SDP + line.replace("AB", "CD") + "\r\n",
+        SDP + line.replace(":sha", ": sha") + "\r\n",
+        SDP + " " + line + "\r\n",
+        SDP + line.upper() + "\r\n",
+        SDP.replace("sha-256", "sha-1"),
+        SDP.replace("sha-256", "md5"),
+        SDP.replace("sha-256", "SHA-256"),
+        SDP.replace("sha-256", "sha-512"),
+        SDP.replace(":AB", "", 1),
+        SDP.replace("AB", "GG", 1),
+        SDP + "a=fingerprint:sha-1 " + ":".join(["AB"] * 20) + "\r\n",
+        SDP.replace("s=-", "s=\x0bm=audio"),
+        SDP.replace("s=-", "s=\u2028m=audio"),
+        SDP.replace("s=-", "s=\u00e9"),
+        SDP.replace("s=-", "s=\0"),
+        SDP.replace("s=-", "s=-\rm=audio 9 x 0"),
+        SDP.replace("s=-", "s=-\r\r"),
+    ]
+    return [{"sdp": sdp, "ok": ok} for ok, group in ((True, good), (False, bad)) for sdp in group]
 
 
 def tokens() -> dict[str, Any]:
@@ -369,10 +519,12 @@ def build() -> dict[str, Any]:
         "realms": realms(),
         "names": names(),
         "passwords": passwords(),
+        "newPasswords": new_passwords(),
         "publicKeys": public_keys(),
         "signatures": signatures(),
         "blobs": blobs(),
         "malformed": malformed(),
+        "sessionDescriptions": session_descriptions(),
         "tokens": tokens(),
         "chains": chains(),
     }

@@ -88,6 +88,11 @@ class Flow:
         """Bytes that wait to be sent, or were sent and are not acknowledged."""
         return self._link.buffered + self._table.backlog + self._table.queued_items
 
+    @property
+    def acknowledged(self) -> int:
+        """Bytes that the remote engine has acknowledged since the link was made."""
+        return self._sent - self._link.buffered
+
     def close(self) -> None:
         """The link is gone: nothing more goes out, and nobody need wait."""
         self._closed = True
@@ -173,7 +178,7 @@ class Flow:
         self.gauge()
         if self._look_timer is None and link.buffered:
             self._looked_at = time.monotonic()
-            self._progress = (self._sent - link.buffered, self._looked_at)
+            self._progress = (self.acknowledged, self._looked_at)
             self._look_timer = self._loop.call_later(STALL_CHECK, self._look)
         if has_bulk:
             self._after_bulk()
@@ -182,7 +187,7 @@ class Flow:
         """Long bodies and streams have moved."""
         link, table = self._link, self._table
         self._let_producers_go_on()
-        self._window.progress(self._sent, self._sent - link.buffered, time.monotonic())
+        self._window.progress(self._sent, self.acknowledged, time.monotonic())
         self._set_low_water()
         # A link whose buffer was empty, and stayed so, has no reason to say that it has drained.
         if table.can_move and link.buffered <= link.low_water:
@@ -255,7 +260,7 @@ class Flow:
         self._look_timer = None
         if not self._link.buffered:
             return
-        acknowledged, now = self._sent - self._link.buffered, time.monotonic()
+        acknowledged, now = self.acknowledged, time.monotonic()
         late = now - self._looked_at > 2 * STALL_CHECK  # then it was this process that stood still
         self._looked_at = now
         if acknowledged != self._progress[0]:

@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from bonevalue.errors import BoneValueError, IdentityMismatch, LinkLost, NotTrusted
@@ -25,7 +26,7 @@ __all__ = ["Healing"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a link has to answer when the network has changed.
+#: Seconds that a link has to answer when the network has changed. By the middle, all has come that was under way then.
 PROBE = 3.0
 #: Seconds for which the side that was dialled waits for the other one to dial again.
 YIELD = 1.5
@@ -93,7 +94,7 @@ class Healing:
             "link to %s/%s: %s; making another", link.remote.name, link.remote.id,
             f"its address {path.local_address} is gone" if gone and path else "no answer since the network changed",
         )  # fmt: skip
-        link.doubted = True
+        link.doubt()
         # Until then, another link would look as if both sides had dialled at once, and might be the one that goes.
         await asyncio.sleep(link.opened_at + GLARE_WINDOW - time.monotonic())
         if link.doubted and not link.gone.done():
@@ -104,7 +105,7 @@ class Healing:
 
     async def _end_if_silent(self, link: PeerLink) -> None:
         if not await _answers(link):
-            link.close(LinkLost("another link took its place, and nothing is heard on it any more"))
+            link.close(LinkLost("another link took its place, and nothing gets through on it any more"))
 
     def _bring_back(self, peer_id: str, until: float, head_start: float) -> None:
         if peer_id in self._healing:
@@ -144,10 +145,17 @@ class Healing:
 
 
 async def _answers(link: PeerLink) -> bool:
-    """Whether the other side can still be heard. The ping may wait behind much else, whose arrival is a sign, too."""
-    heard_at = link.heard_at
-    try:
-        await link.ping(PROBE)
-    except BoneValueError:  # no answer, or the link has ended
-        return link.heard_at > heard_at
-    return True
+    """
+    Whether what is sent reaches the other side, and its answers reach us.
+
+    That something comes from there is no answer: packets may have lost their way to it alone, as where they leave by
+    another network now and its NAT does not know that one. A ping may wait behind much else; but if that is
+    acknowledged meanwhile, and not only what was under way when the network changed, it gets through.
+    """
+    acknowledged = 0
+    for _ in range(2):
+        acknowledged = link.acknowledged
+        with suppress(BoneValueError):  # no answer, or the link has ended
+            await link.ping(PROBE / 2)
+            return True
+    return link.acknowledged > acknowledged

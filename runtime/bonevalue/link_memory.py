@@ -4,6 +4,7 @@ Links inside one process, with the weather of a network: for tests, and to tell 
 Engines of one :class:`MemoryNetwork` reach each other. Its messages take `delay` to arrive, leave no faster than
 `rate` and get lost where `losses` says so. A lost message arrives later, by `retransmit`, and everything behind it
 waits, as it does on a reliable channel. While `silent`, nothing arrives and nobody is told; that is a pulled cable.
+One end of a link may be `mute`: a path that is broken in one direction.
 
 Deterministic: the only randomness is what `losses` brings along.
 """
@@ -123,7 +124,18 @@ class MemoryLink(LinkBase):
         self._last_arrival = 0.0
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
+        self._mute = False
         network.links.add(self)
+
+    @property
+    def mute(self) -> bool:
+        """Whether nothing that this end sends arrives; it does when that is set to False again."""
+        return self._mute
+
+    @mute.setter
+    def mute(self, mute: bool) -> None:
+        self._mute = mute
+        self._arm()
 
     def join(self, peer: MemoryLink) -> None:
         """Make the two ends one link."""
@@ -140,6 +152,10 @@ class MemoryLink(LinkBase):
         """Go on after a silence."""
         self._arm()
 
+    @property
+    def _is_unheard(self) -> bool:
+        return self._mute or self._network.silent
+
     def _transmit(self, message: bytes) -> None:
         rate = self._network.rate
         leave = max(self._loop.time(), self._last_leave) + (len(message) / rate if rate else 0.0)
@@ -149,7 +165,7 @@ class MemoryLink(LinkBase):
 
     def _arm(self) -> None:
         due = min((queue[0][0] for queue in (self._waiting, self._flying) if queue), default=None)
-        if due is None or self._network.silent or self.closed:
+        if due is None or self._is_unheard or self.closed:
             return
         if self._timer is not None:
             if self._timer_due <= due:
@@ -161,7 +177,7 @@ class MemoryLink(LinkBase):
 
     def _run(self) -> None:
         self._timer = None
-        if self._network.silent:
+        if self._is_unheard:
             return
         # A timer may fire a little early: what is due within the clock's resolution is due.
         now = self._loop.time() + 1e-6
@@ -185,7 +201,7 @@ class MemoryLink(LinkBase):
         self._waiting.clear()
         self._flying.clear()
         peer, self._peer = self._peer, None
-        if peer is not None and self.closed != CloseReason.LOST and not self._network.silent:
+        if peer is not None and self.closed != CloseReason.LOST and not self._is_unheard:
             self._loop.call_later(self._network.delay, peer._end, CloseReason.REMOTE)
 
 

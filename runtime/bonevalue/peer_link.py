@@ -93,8 +93,6 @@ class PeerLink:
         self.life = life
         #: Once it has ended: until when this side would have wanted it, see `wanted_until`.
         self.missed_until = 0.0
-        #: The path may be broken: until something is heard again, new calls are better made over another link.
-        self.doubted = False
         #: What the remote peer says it is (its version).
         self.agent = ""
         #: Whether the other side has proved who it is.
@@ -138,6 +136,8 @@ class PeerLink:
             on_stalled=self._violated,
         )
         self._pongs: dict[int, asyncio.Future[float]] = {}
+        #: The ping that ends the doubt about the path, 0 if there is none.
+        self._doubt = 0
         link.on_message = self._receive
         link.on_closed = self._lost
         self._flow.wake()
@@ -168,9 +168,14 @@ class PeerLink:
         return self._table.active
 
     @property
-    def heard_at(self) -> float:
-        """When something came last from the other side, in monotonic seconds."""
-        return self._table.heard_at
+    def doubted(self) -> bool:
+        """The path may be broken: until the other side has answered, new calls are better made over another link."""
+        return self._doubt > 0
+
+    @property
+    def acknowledged(self) -> int:
+        """Bytes of all that was sent that have reached the other side, as far as is known."""
+        return self._flow.acknowledged
 
     @property
     def round_trip(self) -> float | None:
@@ -423,6 +428,17 @@ class PeerLink:
         finally:
             self._pongs.pop(number, None)
 
+    def doubt(self) -> None:
+        """
+        The path may be broken.
+
+        What comes from the other side does not show the contrary: it may still reach us while nothing that we send
+        reaches it. The answer to a ping from now on does.
+        """
+        if not self.gone.done():
+            self._doubt = self._table.ping(time.monotonic())
+            self._flow.wake()
+
     # -- end -----------------------------------------------------------------------------------------------------------
 
     def drain(self, reason: str) -> None:
@@ -439,7 +455,6 @@ class PeerLink:
     # -- the pump ------------------------------------------------------------------------------------------------------
 
     def _receive(self, message: bytes) -> None:
-        self.doubted = False
         try:
             self._table.receive(message, time.monotonic())
         except BoneValueError as error:
@@ -598,6 +613,8 @@ class PeerLink:
 
     def _pong_received(self, event: PongReceived) -> None:
         self._flow.round_trip(event.number, event.round_trip)
+        if event.number >= self._doubt:
+            self._doubt = 0
         pong = self._pongs.get(event.number)
         if pong is not None and not pong.done():
             pong.set_result(event.round_trip)

@@ -194,6 +194,8 @@ class Hub:
             self._pass_on(session, message, ref)
         elif isinstance(message.data, RELAYED):
             self._pass_on(session, message.data, ref)
+        elif isinstance(message.data, signals.Ping):
+            self._pong(session, message.data, ref)
         else:
             self._queue(session, message)
 
@@ -351,6 +353,15 @@ class Hub:
             self._counters.relayed += 1
             if ref is not None:
                 self.deliver(session, Done(), ref)
+
+    def _pong(self, session: Session, ping: signals.Ping, ref: str | None) -> None:
+        """Answer at once: whoever asks whether we are there does not ask how the database is."""
+        try:
+            permit(session, type(ping))
+        except BoneValueError as error:
+            self._refuse(session, error, ref)
+        else:
+            self.deliver(session, Done(), ref)
 
     def _queue(self, session: Session, signal: Signal) -> None:
         if session.requests is None:

@@ -31,6 +31,7 @@ RULES: Mapping[type[Struct], Rule] = MappingProxyType(
     {
         signals.Register: Rule(State.GREETED, by_key=False),
         signals.Login: Rule(State.GREETED, by_key=False),
+        signals.Ping: Rule(State.ONLINE, by_key=False),
         signals.RequestIceServers: Rule(State.ONLINE, by_key=True),
         signals.RequestToken: Rule(State.ONLINE, by_key=True),
         signals.ClaimToken: Rule(State.ONLINE, by_key=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -12,9 +13,12 @@ import pytest
 from bonevalue.errors import BoneValueError, Busy, ConnectFailed, Deadline, LinkLost, NotTrusted
 from bonevalue.healing import Healing
 from bonevalue.link import PathInfo
+from bonevalue.link_memory import MemoryEngine, MemoryLink, MemoryNetwork
 from bonevalue.module import Caller
 from bonevalue.network import NetworkChange
 from bonevalue.pool import Pool
+from tests.support.handlers import echo
+from tests.support.meeting import met
 from tests.support.waiting import UNIT, until
 
 HOME = "192.0.2.5"
@@ -36,8 +40,9 @@ class FakeLink:
         self.connection = self
         self.answers = answers
         self.pinged = 0
-        self.heard_at = 0.0
-        self.hears_while_pinged = False
+        self.acknowledged = 0
+        #: Bytes that are acknowledged while it is pinged, each time.
+        self.to_acknowledge: list[int] = []
         self.kept_until = 0.0
 
     def path(self) -> PathInfo:
@@ -45,10 +50,13 @@ class FakeLink:
 
     async def ping(self, timeout: float) -> float:
         self.pinged += 1
-        self.heard_at += self.hears_while_pinged
+        self.acknowledged += self.to_acknowledge.pop(0) if self.to_acknowledge else 0
         if not self.answers:
             raise Deadline("no answer")
         return 0.1
+
+    def doubt(self) -> None:
+        self.doubted = True
 
     def close(self, error: BoneValueError) -> None:
         self.gone.set_result(error)
@@ -63,6 +71,7 @@ class World:
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self.errors: list[BoneValueError] = []
+        self.peer_id = "7"
         self.dialled: list[float] = []
         self.made = 0
         self.retried = 0
@@ -84,7 +93,7 @@ class World:
         self.retried += 1
 
     async def link(self, peer_id: str) -> FakeLink:
-        assert peer_id == "7"
+        assert peer_id == self.peer_id
         self.dialled.append(time.monotonic())
         await self.open.wait()
         if self.errors:
@@ -240,12 +249,52 @@ async def test_a_link_that_is_heard_again_meanwhile_is_not_closed(world: World) 
     assert not link.gone.done()
 
 
-async def test_a_ping_that_waits_behind_much_else_is_not_silence(world: World) -> None:
+@pytest.mark.parametrize(("acknowledged", "answers"), [([5, 0], False), ([0, 5], True)])
+async def test_a_ping_may_wait_behind_what_arrives_but_what_was_under_way_is_no_answer(
+    world: World, acknowledged: list[int], answers: bool
+) -> None:
     link = FakeLink(answers=False)
-    link.hears_while_pinged = True
+    link.to_acknowledge = acknowledged
     world.healing.replaced(cast(Any, link))
     await until(lambda: link.pinged and not world.tasks)
-    assert not link.gone.done()
+    assert link.gone.done() is not answers
+
+
+async def test_a_link_on_which_this_side_only_hears_is_replaced(world: World) -> None:
+    """As where packets leave by another network now, and the other side's NAT does not let them in from there."""
+    async with met() as meeting:
+        link, deaf = meeting.ours, meeting.theirs
+        world.held, world.peer_id = [cast(Any, link)], link.remote.id
+        cast(MemoryLink, meeting.ends.ours).mute = True
+
+        async def talk() -> None:
+            while not deaf.gone.done():
+                with suppress(Deadline, LinkLost):
+                    await deaf.ping(UNIT / 10)
+
+        world.spawn(talk())
+        world.change(NEW)
+        await until(lambda: world.made == 1)
+        assert link.doubted and not link.gone.done()
+        world.healing.replaced(link)
+        await until(link.gone.done)
+
+
+async def test_a_long_body_under_way_keeps_a_link_whose_ping_waits_behind_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bonevalue.healing.PROBE", 8 * UNIT)
+    network = MemoryNetwork()
+    async with met(MemoryEngine(network)) as meeting:
+        link = meeting.ours
+        meeting.serve("Echo", echo)
+        call = asyncio.create_task(link.call("Echo", bytes(60_000), 10))
+        network.rate = 100_000
+        await until(lambda: link.send_buffer > 30_000)  # which takes longer than one ping has
+        world.healing.replaced(link)
+        await until(lambda: not world.tasks)
+        assert not call.done()
+        assert len(await call) == 60_000
 
 
 async def test_a_young_link_is_replaced_when_it_cannot_be_taken_for_dialling_at_once(world: World) -> None:

@@ -87,6 +87,23 @@ async def test_silence_tells_nobody_and_loses_nothing(unit: float) -> None:
     await until(lambda: heard.messages == [b"anybody?"])
 
 
+async def test_one_end_alone_may_be_mute(unit: float) -> None:
+    ours, theirs = memory_pair()
+    heard_here, heard_there = listen(ours), listen(theirs)
+    ours.mute = True
+    ours.send(b"anybody?")
+    theirs.send(b"hello")
+    await until(lambda: heard_here.messages == [b"hello"])
+    assert not await ours.flush(2 * unit)
+    assert heard_there.messages == [] and ours.buffered == 8
+    ours.mute = False
+    await until(lambda: heard_there.messages == [b"anybody?"])
+    ours.mute = True
+    ours.close()
+    await asyncio.sleep(unit)
+    assert theirs.closed is None
+
+
 async def test_who_closes_in_silence_is_not_heard(unit: float) -> None:
     network = MemoryNetwork()
     ours, theirs = memory_pair(network)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bonevalue import Context
 from bonevalue.errors import BadRequest, LinkLost
 from bonevalue.link_calls import CallMoved
-from bonevalue.link_memory import MemoryEngine, MemoryNetwork
+from bonevalue.link_memory import MemoryEngine, MemoryLink, MemoryNetwork
 from bonevalue.rtc import RtcEngine
 from bonevalue.serving import ServedModule
 from bonevalue.wire.calls import LinkSettings
@@ -314,3 +314,20 @@ async def test_the_end_of_a_webrtc_link_ends_its_streams(webrtc: Meeting) -> Non
     with pytest.raises(LinkLost):
         await reader
     await until(lambda: source.closed and len(webrtc.closed) == 2)
+
+
+async def test_a_doubt_ends_with_an_answer_and_not_with_what_comes_of_itself(meeting: Meeting) -> None:
+    ours, theirs, link = meeting.ours, meeting.theirs, cast(MemoryLink, meeting.ends.ours)
+    meeting.our_host.modules["Echo"] = ServedModule("Echo", echo)
+    await ours.ping(5)
+    link.mute = True
+    ours.doubt()
+    call = asyncio.create_task(theirs.call("Echo", None, 5))
+    await until(lambda: meeting.our_host.counters.calls_served)
+    assert ours.doubted
+    link.mute = False
+    assert await call is None
+    await until(lambda: not ours.doubted)
+    ours.close()
+    ours.doubt()
+    assert not ours.doubted

@@ -585,7 +585,7 @@ async def test_a_doubted_link_does_not_win_over_one_from_the_other_side() -> Non
     network = Network()
     network.pool.own_id = "3"
     network.pool.add(ours := network.link("5"))
-    ours.doubted = True
+    cast(FakeLink, ours).doubted = True
     network.pool.add(theirs := network.link("5", offerer=False))
     assert network.pool.current("5") is theirs
 
@@ -593,11 +593,11 @@ async def test_a_doubted_link_does_not_win_over_one_from_the_other_side() -> Non
 async def test_a_link_that_is_heard_again_is_used_again() -> None:
     network = Network()
     link = await network.pool.link("1")
-    link.doubted = True
+    cast(FakeLink, link).doubted = True
     network.open.clear()
     (task,) = network.want("1")
     await settle()
-    link.doubted = False
+    cast(FakeLink, link).doubted = False
     assert await network.pool.link("1") is link
     task.cancel()
 

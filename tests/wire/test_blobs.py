@@ -166,7 +166,7 @@ def test_both_signatures_are_asked_for_in_their_order() -> None:
 FIELDS = [(value, entry.name) for value, _ in SAMPLES for entry in fields(value)]
 BAD_VALUES: dict[type, list[Any]] = {
     bytes: [b"", b"x", bytes(31), bytes(33), bytes(15), bytes(17)],
-    int: [-1, 2**64],
+    int: [-1, 2**53, 2**64],
     str: ["\ud800", "x" * (MAX_SDP + 1)],
 }
 

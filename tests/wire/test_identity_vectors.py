@@ -1,4 +1,4 @@
-"""tests/vectors/identity.json in both directions: what other implementations are held to, we are held to as well."""
+"""identity.json and contacts.json of tests/vectors: what other implementations are held to, we are held to as well."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from bonevalue.errors import BadName, RemoteProtocolError, TokenInvalid
+from bonevalue.errors import BadName, RemoteProtocolError, TokenInvalid, WeakPassword
 from bonevalue.wire.blobs import KINDS, decode_any, digest
 from bonevalue.wire.contacts import ContactBook
+from bonevalue.wire.introductions import check_sdp
 from bonevalue.wire.keys import (
     AccountKeys,
     SigningKey,
     alias_of,
+    check_password,
     login_digest,
     public_key_ok,
     realm_of,
@@ -21,9 +23,10 @@ from bonevalue.wire.keys import (
 )
 from bonevalue.wire.signals import Binary, Contact, SignedBlob
 from bonevalue.wire.tokens import Token
-from scripts import make_identity_vectors
+from scripts import make_contact_vectors, make_identity_vectors
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "identity.json").read_text("ascii"))
+FOLDER = Path(__file__).parents[1] / "vectors"
+VECTORS: dict[str, Any] = json.loads((FOLDER / "identity.json").read_text("ascii"))
 PEOPLE = {name: SigningKey.from_seed(bytes.fromhex(entry["seed"])) for name, entry in VECTORS["people"].items()}
 
 
@@ -32,8 +35,10 @@ def each(part: str, name: str = "name") -> pytest.MarkDecorator:
     return pytest.mark.parametrize("vector", VECTORS[part], ids=[ascii(vector[name]) for vector in VECTORS[part]])
 
 
-def test_the_file_is_what_the_script_writes() -> None:
+def test_the_files_are_what_the_scripts_write() -> None:
     assert make_identity_vectors.build() == VECTORS
+    # Each of its steps is done again by this.
+    assert make_contact_vectors.build() == json.loads((FOLDER / "contacts.json").read_text("ascii"))
 
 
 def test_people() -> None:
@@ -70,6 +75,15 @@ def test_passwords(vector: dict[str, Any]) -> None:
     assert keys.fingerprint == vector["fingerprint"]
 
 
+@each("newPasswords", "password")
+def test_new_passwords(vector: dict[str, Any]) -> None:
+    if vector["ok"]:
+        check_password(vector["password"])
+    else:
+        with pytest.raises(WeakPassword):
+            check_password(vector["password"])
+
+
 @each("publicKeys")
 def test_public_keys(vector: dict[str, Any]) -> None:
     assert public_key_ok(bytes.fromhex(vector["key"])) == vector["ok"]
@@ -102,6 +116,15 @@ def test_blobs(vector: dict[str, Any]) -> None:
 def test_malformed_blobs(vector: dict[str, Any]) -> None:
     with pytest.raises(RemoteProtocolError):
         decode_any(bytes.fromhex(vector["hex"]))
+
+
+@each("sessionDescriptions", "sdp")
+def test_session_descriptions(vector: dict[str, Any]) -> None:
+    if vector["ok"]:
+        check_sdp(vector["sdp"])
+    else:
+        with pytest.raises(RemoteProtocolError):
+            check_sdp(vector["sdp"])
 
 
 def test_tokens() -> None:

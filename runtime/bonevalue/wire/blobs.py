@@ -47,6 +47,8 @@ __all__ = [
 MAX_SDP = 16 * 1024
 #: How far two clocks may differ, in ms.
 CLOCK_WINDOW = 5 * 60 * 1000
+#: Latest time, in ms since 1970: what every language counts exactly. It is 285 000 years away.
+MAX_TIME = 2**53 - 1
 #: More fields than any kind has.
 MAX_FIELDS = 16
 
@@ -84,17 +86,17 @@ def _text(canonical: Callable[[str], str], limit: int) -> Codec:
     return Codec(pack, unpack)
 
 
-def _unpack_u64(raw: bytes) -> int:
-    if len(raw) != 8:
-        raise ValueError("not 8 bytes")
-    return int.from_bytes(raw, "big")
+def _unpack_time(raw: bytes) -> int:
+    value = int.from_bytes(raw, "big")
+    if len(raw) != 8 or value > MAX_TIME:
+        raise ValueError("not 8 bytes below 2^53")
+    return value
 
 
-def _pack_u64(value: int) -> bytes:
-    try:
-        return value.to_bytes(8, "big")
-    except OverflowError as error:
-        raise ValueError("not a number of 64 bits") from error
+def _pack_time(value: int) -> bytes:
+    if not 0 <= value <= MAX_TIME:
+        raise ValueError("not a number below 2^53")
+    return value.to_bytes(8, "big")
 
 
 _PEER_ID = re.compile(r"[0-9]{1,15}\Z")
@@ -123,7 +125,7 @@ def _metadata(codec: Codec) -> MappingProxyType[str, Codec]:
 _KEY = _metadata(_same(public_key_ok, "an Ed25519 public key"))
 _HASH = _metadata(_same(lambda raw: len(raw) == 32, "32 bytes"))
 _ID = _metadata(_same(lambda raw: len(raw) == 16, "16 bytes"))
-_TIME = _metadata(Codec(_pack_u64, _unpack_u64))
+_TIME = _metadata(Codec(_pack_time, _unpack_time))
 _NAME = _metadata(_text(alias_of, 32))
 _REALM = _metadata(_text(realm_of, 253))
 _PEER = _metadata(_text(_peer_id, 15))

@@ -145,11 +145,6 @@ class CallTable:
         return self.state is LinkState.OPEN
 
     @property
-    def heard_at(self) -> float:
-        """When something came last from the other side, an acknowledgement too; in monotonic seconds."""
-        return self._heartbeat.heard_at
-
-    @property
     def round_trip(self) -> float | None:
         """Round trip of the last ping, in seconds; None before the first."""
         return self._heartbeat.round_trip

@@ -39,6 +39,7 @@ from bonevalue.wire.signals import (
     PeerList,
     PeerRequest,
     PeerResponse,
+    Ping,
     RemoveUser,
     RequestIceServers,
     RequestToken,
@@ -120,6 +121,7 @@ ACCEPTED: Mapping[State, frozenset[type[Struct]]] = MappingProxyType(
 #: What the server replies to each of our requests, if it does not refuse.
 REPLIES: Mapping[type[Struct], type[Struct]] = MappingProxyType(
     {
+        Ping: Done,
         RequestIceServers: IceServers,
         RequestToken: TokenResponse,
         ClaimToken: TokenClaimed,

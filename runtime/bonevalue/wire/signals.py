@@ -39,6 +39,7 @@ __all__ = [
     "PeerList",
     "PeerRequest",
     "PeerResponse",
+    "Ping",
     "Register",
     "Registered",
     "RemoveUser",
@@ -264,6 +265,10 @@ class Login(_Base, frozen=True):
     agent: Annotated[str, Meta(max_length=128)] = ""
 
 
+class Ping(_Base, frozen=True):
+    """Are you there: for clients that cannot send the pings of WebSocket, as browsers cannot."""
+
+
 class RequestIceServers(_Base, frozen=True):
     """Ask for the ICE servers anew, with credentials made now."""
 
@@ -382,6 +387,7 @@ SIGNALS: dict[str, Row] = {
     "done": Row(Done, "server"),
     "register": Row(Register, "client"),
     "login": Row(Login, "client"),
+    "ping": Row(Ping, "client"),
     "requestIceServers": Row(RequestIceServers, "client"),
     "requestToken": Row(RequestToken, "client"),
     "claimToken": Row(ClaimToken, "client"),

@@ -1,0 +1,48 @@
+import type { ComponentChildren } from 'preact';
+import { useId } from 'preact/hooks';
+
+interface Props {
+  label: string;
+  value: string;
+  onText: (value: string) => void;
+  hint?: ComponentChildren;
+  /** Beside the control. */
+  children?: ComponentChildren;
+  type?: 'text' | 'password' | 'search';
+  /** Whether it is read letter by letter, as names and tokens are. */
+  exact?: boolean;
+  required?: boolean;
+  maxLength?: number;
+  autoComplete?: 'off' | 'username' | 'current-password' | 'new-password';
+  placeholder?: string;
+}
+
+/** A line of text with its label above and a hint below. */
+export function TextField({ label, value, onText, hint, children, type = 'text', exact = false, ...rest }: Props) {
+  const id = useId();
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      <div class="row">
+        <input
+          id={id}
+          type={type as 'text'}
+          class={exact ? 'mono' : ''}
+          autoCapitalize="none"
+          spellcheck={false}
+          value={value}
+          onInput={(event) => onText(event.currentTarget.value)}
+          aria-describedby={hint ? `${id}-hint` : undefined}
+          autoComplete="off"
+          {...rest}
+        />
+        {children}
+      </div>
+      {hint && (
+        <p class="hint" id={`${id}-hint`}>
+          {hint}
+        </p>
+      )}
+    </div>
+  );
+}

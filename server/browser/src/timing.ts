@@ -1,0 +1,46 @@
+/** Waiting: the clock, and promises that end when somebody gives them up. */
+
+/** Monotonic seconds. */
+export const now = (): number => performance.now() / 1000;
+
+/** A promise and what settles it; one that nobody waits for may fail without a sound. */
+export function later<T>(): PromiseWithResolvers<T> {
+  const deferred = Promise.withResolvers<T>();
+  deferred.promise.catch(() => {});
+  return deferred;
+}
+
+/** What a promise gives, unless it is given up first: then the signal's reason is thrown. */
+export async function orGivenUp<T>(promise: PromiseLike<T>, signal?: AbortSignal): Promise<T> {
+  if (!signal) return promise;
+  const { promise: givenUp, reject } = later<never>();
+  const giveUp = (): void => reject(signal.reason);
+  signal.addEventListener('abort', giveUp);
+  if (signal.aborted) giveUp();
+  try {
+    return await Promise.race([givenUp, promise]);
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+}
+
+/** Wait so many seconds, or until it is given up: then the signal's reason is thrown. */
+export async function sleep(seconds: number, signal?: AbortSignal): Promise<void> {
+  let timer;
+  try {
+    await orGivenUp(new Promise((done) => (timer = setTimeout(done, seconds * 1000))), signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Whether a promise is settled within so many seconds, one way or the other. */
+export async function settles(promise: PromiseLike<unknown>, seconds: number): Promise<boolean> {
+  const over = new AbortController();
+  const settled = promise.then(() => true, () => true);
+  try {
+    return await Promise.race([settled, sleep(seconds, over.signal).then(() => false, () => false)]);
+  } finally {
+    over.abort();
+  }
+}

@@ -1,0 +1,6 @@
+/** The vectors that all languages are held to. */
+
+export { default as identity } from '../../vectors/identity.json' with { type: 'json' };
+export { default as contacts } from '../../vectors/contacts.json' with { type: 'json' };
+export { default as frames } from '../../vectors/frames.json' with { type: 'json' };
+export { default as links } from '../../vectors/links.json' with { type: 'json' };
