@@ -25,6 +25,7 @@ ENV PATH=/opt/bonevalue/bin:$PATH \
 
 WORKDIR /bonevalue
 COPY modules modules
+COPY examples examples
 COPY bonevalue.yaml ./
 
 USER 10001:10001

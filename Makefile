@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install dev test check style types mypy pyright floors docs docs-write format quickstart bench bench-write bench-server clean
+.PHONY: help run install dev test check style types mypy pyright tsc floors bundle browser docs docs-write format quickstart bench bench-write bench-server clean
 
 help: ## list the targets
 	@echo 'make TARGET, where TARGET is one of:'
@@ -24,22 +24,31 @@ install: $(VENV)/.product ## make .venv and install the product into it
 
 dev: $(VENV)/.dev ## the same, with the tools of `make check` and `make test`
 
-test: $(VENV)/.dev $(VENV)/.lab ## install what the tests need and run them all; a skipped test fails (some: TESTS=tests/wire)
+test: $(VENV)/.dev $(VENV)/.lab $(VENV)/.browser ## install what the tests need and run them all; a skipped test fails (some: TESTS=tests/wire)
 	@exec $(BIN)/python -m pytest -n auto -p tests.support.noskip --durations=10 $(TESTS)
 
-check: style types floors docs ## format, lint, types, import floors, generated documentation
+check: style types floors bundle docs ## format, lint, types, import floors, bundles of the browser, generated pages
 
 style: $(VENV)/.dev ## format and lint, without changing a file
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 
-types: mypy pyright ## both type checkers
+types: mypy pyright tsc ## all type checkers
 
 mypy: $(VENV)/.dev
 	$(BIN)/mypy
 
 pyright: $(VENV)/.dev
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+tsc: $(VENV)/.browser
+	cd server/browser && ../../scripts/node.sh npm --silent run types
+
+bundle: $(VENV)/.browser ## whether what browsers load fits its sources
+	@scripts/node.sh server/browser/build.mjs --check
+
+browser: $(VENV)/.browser ## build what browsers load: BV.js, BV.mjs, the console
+	@scripts/node.sh server/browser/build.mjs
 
 floors: $(VENV)/.dev ## which module may import which
 	$(BIN)/lint-imports --no-logo
@@ -68,7 +77,7 @@ bench-server: $(VENV)/.dev ## measure logins, signatures and the relay of the di
 	@for each in connection_signatures key_login relay; do $(BIN)/python -m benchmarks.$$each || exit; done
 
 clean: ## remove .venv and what the tools left
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist server/browser/node_modules server/browser/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The stamps make a second run instant; pyproject.toml is what they depend on.
 
@@ -84,12 +93,17 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.made
 	@$(PIP) install --editable . --group dev
 	@touch $(VENV)/.product $@
 
-# Where nothing can be installed, the tests of the lab fail and say what they lack; all others run.
+# The tools that make and check what browsers load, as package-lock.json has them.
+$(VENV)/.browser: server/browser/package-lock.json $(VENV)/.dev
+	@cd server/browser && ../../scripts/node.sh npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Where nothing can be installed, the tests of the lab and of the browser fail and say what they lack; all others run.
 $(VENV)/.lab: | $(VENV)/.made
-	@for program in ip iptables-restore turnserver faketime; do \
+	@for program in ip iptables-restore turnserver faketime chromium; do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing=yes; \
 	done; \
-	[ -z "$$missing" ] || scripts/apt-install.sh 'the lab of networks in the tests' iproute2 iptables coturn faketime || exit 0; \
+	[ -z "$$missing" ] || scripts/apt-install.sh 'the lab of networks and the browser in the tests' iproute2 iptables coturn faketime chromium || exit 0; \
 	touch $@
 
 # Without nats-server, as where nothing can be installed, the run says that it is left out.

@@ -225,7 +225,12 @@ class Transcript:
         """Answer a call."""
         received = self.received[side][call]
         self.step(
-            side, "reply", lambda table: table.reply(received, body, raw, self.now), call=call, body=short(body), raw=raw
+            side,
+            "reply",
+            lambda table: table.reply(received, body, raw, self.now),
+            call=call,
+            body=short(body),
+            raw=raw,
         )
 
     def fail(self, side: int, call: int, code: str, *, call_id: str | None = None, wait: float | None = None) -> None:
@@ -672,7 +677,9 @@ def hostile_hellos() -> Iterator[Transcript]:
         "a list": [],
         "null": None,
     }
-    first = {name: frames.encode(FrameType.HELLO, 0, PROOFS[1] + json.dumps(body).encode()) for name, body in bodies.items()}
+    first = {
+        name: frames.encode(FrameType.HELLO, 0, PROOFS[1] + json.dumps(body).encode()) for name, body in bodies.items()
+    }
     first["hold first"] = frames.encode_hold(True)
     first["hello with a call"] = frames.encode(FrameType.HELLO, 1, bytes(70))
     first["hello with a flag"] = frames.encode(FrameType.HELLO, 0, bytes(70), 1)

@@ -158,18 +158,18 @@ class DiscoveryServer:
         responder = StunResponder(stun, limits, self.counters, clock=time.monotonic)
         responder.start()
         parts.callback(responder.stop)
-        parts.push_async_callback(await self._serve(listener, gateway, health))
+        parts.push_async_callback(await self._serve(listener, gateway, origins, health))
         parts.push_async_callback(say_goodbye)
         for work, interval in ((_as_async(gateway.sweep), _SWEEP_INTERVAL), (hub.poll, _POLL_INTERVAL)):
             parts.push_async_callback(_cancel, asyncio.create_task(_repeat(work, interval)))
         self.hub, self._doorman = hub, doorman
 
     async def _serve(
-        self, listener: socket.socket, gateway: Gateway, health: Callable[[], dict[str, str]]
+        self, listener: socket.socket, gateway: Gateway, origins: Origins, health: Callable[[], dict[str, str]]
     ) -> Callable[[], Awaitable[None]]:
         """Have uvicorn serve on a socket; gives what stops it."""
         config = uvicorn.Config(
-            make_pages(realm=self._settings.realm, health=health),
+            make_pages(realm=self._settings.realm, health=health, origins=origins, folder=self._settings.pages),
             http=gateway.door,  # type: ignore[arg-type]
             ws=Connection,
             lifespan="off",

@@ -26,6 +26,7 @@ from bonevalue.settings_fields import (
     Duration,
     Endpoint,
     ExistingFile,
+    ExistingFolder,
     IceServerEntry,
     IceUrlText,
     Listen,
@@ -246,6 +247,11 @@ class DiscoverySettings(RoleSettings):
     )
     origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         default=(), description="Browser origins that may connect, besides the server's own."
+    )
+    pages: ExistingFolder | None = Field(
+        default=None,
+        description="A folder of web pages to serve at `/`, beside the library and the console: index.html and whatever "
+        "else is in it, hidden files and links to elsewhere not.",
     )
     limits: Limits = Field(default_factory=Limits, validate_default=True, description="Limits against abuse.")
 

@@ -1,15 +1,34 @@
-"""The web pages of the discovery server: a landing page, and ``/healthz`` for whoever watches it."""
+"""
+The web pages of the discovery server: a landing page, the browser library, the console, one's own pages if there are
+any, and two small answers: ``/healthz`` for whoever watches the server, ``/origin`` for a page that it turns away.
+
+What is served of the library and the console stands in the folder ``browser`` beside this file, as ``make browser``
+built it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from bonevalue.errors import OriginRefused
+from bonevalue_server.origins import Origins
 
 __all__ = ["make_pages"]
 
@@ -18,11 +37,13 @@ _LANDING = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{realm} · BoneValue discovery server</title>
 <style>
-body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem; }}
+body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem; }}
 dt {{ font-weight: 600; }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #111; color: #eee; }} }}
+pre {{ overflow-x: auto; padding: .8rem; border: 1px solid #8888; border-radius: .4rem; font-size: .85rem; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #111; color: #eee; }} a {{ color: #7cc4ff; }} }}
 </style>
 </head>
 <body>
@@ -30,40 +51,149 @@ dt {{ font-weight: 600; }}
 <h1>BoneValue discovery server</h1>
 <p>This server introduces programs and web pages that trust each other. They then talk directly, encrypted from
 end to end; what they say to each other never passes through here.</p>
+<p><a href="console/">Open the console</a> to sign in, see who is online, and call their modules.</p>
 <dl>
 <dt>Realm</dt><dd>{realm}</dd>
 <dt>Version</dt><dd>{version}</dd>
 </dl>
-<p>A program connects with the address of this page, <code>ws</code> in the place of <code>http</code>.</p>
+<p>A program connects with the address of this page, <code>ws</code> in the place of <code>http</code>. A web page loads
+the library, and the browser makes sure that it is this one:</p>
+<pre>&lt;script src="{library}"
+  integrity="{integrity}"
+  crossorigin="anonymous"&gt;&lt;/script&gt;</pre>
 </main>
 </body>
 </html>
 """
 
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
-}
+#: What every answer has. That a file is what it says it is, is not for the browser to guess.
+_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+_CHECK_AGAIN = {"cache-control": "no-cache"}
+_FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
+#: For pages of any origin: it is public, and the same for everybody.
+_FOR_ALL = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
+_LANDING_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+#: The console loads nothing but its own files, and talks to nothing but this server and, by WebRTC, to peers.
+_CONSOLE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'{sockets}; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+#: Names of files that hold a hash of what is in them.
+_HASHED = re.compile(r"-[A-Z0-9]{8}\.[a-z]+")
+#: What may stand in a policy as a host: anything else would be a policy of somebody else's making.
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+_LIBRARY = ("BV.js", "BV.mjs", "BV.d.ts")
 
 
-def make_pages(*, realm: str, health: Callable[[], dict[str, str]]) -> Starlette:
+def make_pages(*, realm: str, health: Callable[[], dict[str, str]], origins: Origins, folder: Path | None) -> Starlette:
     """
     The web application.
 
     Args:
         realm: of the server.
         health: the parts of the server and how they are; ``status`` other than ``ok`` is answered with 503.
+        origins: which pages may connect.
+        folder: of the operator's own pages.
     """
-    our_version = version("bonevalue")
-    landing = _LANDING.format(realm=escape(realm), version=escape(our_version))
+    browser = Path(str(files("bonevalue_server") / "browser"))
+    own = {"version": version("bonevalue")}
+    script = (browser / "BV.js").read_bytes()
+    landing = _LANDING.format(
+        realm=escape(realm),
+        version=escape(own["version"]),
+        library="scripts/BV.js",
+        integrity="sha384-" + base64.b64encode(hashlib.sha384(script).digest()).decode(),
+    )
+    index = None if folder is None else folder / "index.html"
 
     async def show_landing(request: Request) -> Response:
-        return HTMLResponse(landing, headers=_HEADERS)
+        if index is not None and index.is_file():
+            return FileResponse(index, headers={**_HEADERS, **_CHECK_AGAIN})
+        return HTMLResponse(landing, headers={**_HEADERS, **_CHECK_AGAIN, "content-security-policy": _LANDING_POLICY})
 
     async def show_health(request: Request) -> Response:
         state = health()
-        return JSONResponse({**state, "version": our_version}, status_code=200 if state["status"] == "ok" else 503)
+        return JSONResponse({**state, **own}, status_code=200 if state["status"] == "ok" else 503)
 
-    return Starlette(routes=[Route("/", show_landing), Route("/healthz", show_health)])
+    async def show_origin(request: Request) -> Response:
+        """A browser hides from a page why its WebSocket was refused; here it learns whether its origin was why."""
+        peer = request.client.host if request.client else ""
+        try:
+            origins.check(peer, _AllOf(request.headers), is_tls=request.url.scheme == "https")
+        except OriginRefused as error:
+            answer = {"allowed": False, "message": error.message}
+        else:
+            answer = {"allowed": True, "message": ""}
+        return JSONResponse(answer, headers={**_HEADERS, **_FOR_ALL, "cache-control": "no-store"})
+
+    async def show_nothing(request: Request) -> Response:
+        return Response(status_code=204, headers=_FOR_EVER)  # browsers ask for it unasked, and complain without an answer
+
+    async def to_console(request: Request) -> Response:
+        return RedirectResponse("console/", status_code=308)
+
+    routes: list[BaseRoute] = [
+        Route("/", show_landing),
+        Route("/healthz", show_health),
+        Route("/origin", show_origin),
+        Route("/console", to_console),
+        Route("/favicon.ico", show_nothing),
+        Mount("/scripts", _Files(browser, only=_LIBRARY, headers=lambda name, headers: {**_CHECK_AGAIN, **_FOR_ALL})),
+        Mount("/console", _Files(browser / "console", headers=_console_headers)),
+    ]
+    if folder is not None:
+        routes.append(Mount("/", _Files(folder, headers=lambda name, headers: _CHECK_AGAIN)))
+    return Starlette(routes=routes)
+
+
+def _console_headers(name: str, headers: Headers) -> dict[str, str]:
+    if _HASHED.search(name):
+        return _FOR_EVER
+    host = headers.get("host", "")
+    # 'self' means the server's WebSocket, too, but not in older browsers.
+    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    return {
+        **_CHECK_AGAIN,
+        "content-security-policy": _CONSOLE_POLICY.format(sockets=sockets),
+        "cross-origin-opener-policy": "same-origin",
+    }
+
+
+class _Files(StaticFiles):
+    """
+    The files of a folder, none from outside of it and none that is hidden.
+
+    Args:
+        folder: that is served, with ``index.html`` for itself and each folder below.
+        headers: gives further headers for the name of a file and the headers of the request.
+        only: the names that are served; None for all.
+    """
+
+    def __init__(
+        self, folder: Path, *, headers: Callable[[str, Headers], Mapping[str, str]], only: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(directory=folder, html=True)
+        self._headers = headers
+        self._only = only
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if (self._only is not None and path not in self._only) or any(
+            part.startswith(".") and part != "." for part in Path(path).parts
+        ):
+            raise HTTPException(404)
+        response = await super().get_response(path, scope)
+        response.headers.update({**_HEADERS, **self._headers(path, Headers(scope=scope))})
+        return response
+
+
+class _AllOf:
+    """The headers of a request, as :mod:`bonevalue_server.origins` reads them."""
+
+    def __init__(self, headers: Any) -> None:
+        self._headers = headers
+
+    def get_all(self, key: str, /) -> Sequence[str]:
+        values: list[str] = self._headers.getlist(key)
+        return values

@@ -67,7 +67,7 @@ class Pair:
 async def cast(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> AsyncIterator[Cast]:
     async with open_world(tmp_path_factory.mktemp("world"), browser) as world:
         world.serve("alice", "bob")
-        world.befriend("alice", "bob")
+        await world.befriend("alice", "bob")
         daemon = await world.daemon("bob")
         alice, bob = await asyncio.gather(world.tab("alice"), world.tab("bob"))
         await alice.sees(bob.id, daemon.id)

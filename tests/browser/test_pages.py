@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.support.processes import Daemon, peer_role, write_yaml
@@ -22,7 +23,7 @@ ECHO = Path(__file__).parents[2] / "modules" / "echo.py"
 RECEIVED = r"^Received: Not Friday$"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def world(tmp_path: Path, browser: Browser) -> AsyncIterator[World]:
     async with open_world(tmp_path, browser) as world:
         yield world
@@ -67,15 +68,14 @@ def echo_daemon(world: World) -> Daemon:
 
 async def everybody_answers(world: World, tabs: list[Tab]) -> None:
     """A daemon's account calls all, and each tab says that it has answered."""
-    before = [tab.count("^Routing data: Not Monday$") for tab in tabs]
-    called = world.bv("admin", "call", "*", "My.Echo.Module", '{"text": "Monday"}')
+    called = await world.bv("admin", "call", "*", "My.Echo.Module", '{"text": "Monday"}')
     assert called.code == 0, called
     assert called.stdout.count('{"text": "Not Monday"}') == len(tabs) + 1
     assert f"{len(tabs) + 1} of {len(tabs) + 1} answered" in called.stdout
-    assert [tab.count("^Routing data: Not Monday$") for tab in tabs] == [number + 1 for number in before]
-
-
-Open = Callable[[str], object]
+    for tab in tabs:
+        await tab.logged("^Routing data: Not Monday$")
+    # All that was printed before has come, too.
+    assert [tab.count("^Routing data: Not Monday$") for tab in tabs] == [1] * len(tabs)
 
 
 @pytest.mark.parametrize("origin", ["the server's own", "one that it allows"])

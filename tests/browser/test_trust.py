@@ -10,6 +10,7 @@ from signal import SIGTERM
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.support.processes import PASSWORD
@@ -18,7 +19,7 @@ from tests.support.tabs import Party, Tab, World, eventually, open_world
 NEW_PASSWORD = "another tune on the violin"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def world(tmp_path: Path, browser: Browser) -> AsyncIterator[World]:
     async with open_world(tmp_path, browser) as world:
         yield world
@@ -163,7 +164,7 @@ async def test_an_account_is_made_in_a_tab(world: World) -> None:
 
 async def test_contacts_follow_a_new_password(world: World) -> None:
     world.serve("carol", "dave")
-    world.befriend("carol", "dave")
+    await world.befriend("carol", "dave")
     daemon = await world.daemon("dave")
     carol, dave = await asyncio.gather(world.tab("carol"), world.tab("dave"))
     await carol.sees(daemon.id, dave.id)

@@ -4,8 +4,8 @@ Tabs of a browser, and the platform beside them: a discovery server and daemons 
 ::
 
     world.serve("alice", "bob")
-    world.befriend("alice", "bob")
-    daemon = world.daemon("bob")
+    await world.befriend("alice", "bob")
+    daemon = await world.daemon("bob")
     tab = await world.tab("alice")
     assert await tab.ask(target="bob", module="Probe.Echo", request=1) == {"response": 1}
 
@@ -85,7 +85,7 @@ class Tab:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.id = ""
-        #: The lines on its console.
+        #: The lines on its console, but for those that nobody sees who has not asked for them.
         self.lines: list[str] = []
         #: Errors that nobody caught.
         self.errors: list[str] = []
@@ -93,7 +93,8 @@ class Tab:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _note(self, message: ConsoleMessage) -> None:
-        self.lines.append(message.text)
+        if message.type != "debug":
+            self.lines.append(message.text)
 
     def __repr__(self) -> str:
         return "\n".join(["tab with the lines", *self.lines, "and the errors", *self.errors])
@@ -281,25 +282,29 @@ class World:
         self._daemons.append(daemon)
         return daemon
 
-    def bv(self, name: str, *args: str, **more: Any) -> Finished:
+    async def bv(self, name: str, *args: str, **more: Any) -> Finished:
         """Run a ``bv`` command with the settings file of that name."""
-        return bv(*args, folder=self.folder / name, **more)
+        return await asyncio.to_thread(bv, *args, folder=self.folder / name, **more)
 
-    def befriend(self, one: str, other: str) -> None:
+    async def befriend(self, one: str, other: str) -> None:
         """Let two accounts trust each other under their own names."""
         for account in (one, other):
             if not (self.folder / account / "bonevalue.yaml").exists():
                 self.write(account)
-        requested = self.bv(one, "token", "request", other, "--json")
+        requested = await self.bv(one, "token", "request", other, "--json")
         assert requested.code == 0, requested.stderr
-        claimed = self.bv(other, "token", "claim", one, requested.json[0]["token"])
+        claimed = await self.bv(other, "token", "claim", one, requested.json[0]["token"])
         assert claimed.code == 0, claimed.stderr
 
     # -- tabs --------------------------------------------------------------------------------------------------------
 
     async def context(self) -> BrowserContext:
         """A browser of its own, as it were: nothing is shared with other contexts."""
-        return await self._browser.new_context()
+        context = await self._browser.new_context()
+        # Pages that a test writes come from nowhere, for the browser; to it that is the internet, from which a page
+        # needs its user's consent to connect to this machine.
+        await context.grant_permissions(["local-network-access"])
+        return context
 
     async def open(
         self,

@@ -15,7 +15,9 @@ PLAYED = maker.transcripts()
 
 
 @pytest.mark.parametrize(
-    ("written", "played"), list(zip(TRANSCRIPTS, PLAYED, strict=True)), ids=[transcript["name"] for transcript in TRANSCRIPTS]
+    ("written", "played"),
+    list(zip(TRANSCRIPTS, PLAYED, strict=True)),
+    ids=[transcript["name"] for transcript in TRANSCRIPTS],
 )
 def test_the_transcript_is_what_happens(written: dict[str, object], played: dict[str, object]) -> None:
     assert written == json.loads(json.dumps(played)), "run scripts/make_link_vectors.py and look at what has changed"

@@ -6,7 +6,7 @@ import type { Bytes } from './wire/bytes.ts';
 import { decodeBody, encodeBody } from './wire/frames.ts';
 import type { Item } from './wire/streams.ts';
 
-/** Bytes of the pieces into which a Blob is cut: short enough to go even while others do not read their streams. */
+/** Bytes of the pieces into which files are cut: short enough to go even while others do not read their streams. */
 const PIECE = 2 ** 17;
 
 /** The body of a value: its bytes, and whether they are raw rather than JSON. A Blob is read. */
@@ -22,9 +22,9 @@ export const isStream = (value: any): boolean =>
 export function iteratorOf(items: Items): AsyncIterator<Sendable> {
   const source: any = items;
   if (source instanceof Blob) return pieces(source);
+  if (source?.getReader) return read(source);
   if (source?.[Symbol.asyncIterator]) return source[Symbol.asyncIterator]();
   if (source?.[Symbol.iterator]) return each(source);
-  if (source?.getReader) return read(source);
   if (source?.next) return source;
   throw new TypeError('items are something that can be iterated over');
 }
@@ -37,14 +37,15 @@ async function* pieces(blob: Blob): AsyncGenerator<Blob> {
   for (let at = 0; at < blob.size; at += PIECE) yield blob.slice(at, at + PIECE);
 }
 
-/** Not every browser can iterate over a stream of its own. */
+/** Of bytes, the browser decides how many it gives at once; and not every browser can iterate over a stream of its own. */
 async function* read(stream: ReadableStream): AsyncGenerator<Sendable> {
   const reader = stream.getReader();
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      yield value;
+      if (value instanceof Uint8Array) yield* pieces(new Blob([value as BlobPart]));
+      else yield value;
     }
   } finally {
     await reader.cancel();

@@ -10,16 +10,16 @@ import { Flow } from './flow.ts';
 import type { Answering, Host } from './host.ts';
 import { handOver, ReceivedItems, singleItem } from './items.ts';
 import type { LinkLife } from './life.ts';
+import { Asker, CallMoved, type How } from './link_calls.ts';
 import type { Connection, Link } from './link.ts';
 import { later, now, settles } from './timing.ts';
-import type { Items, Value } from './types.ts';
+import type { Value } from './types.ts';
 import { CallTable } from './wire/calls.ts';
 import { decodeBody, RAW, STREAM, TAKES_STREAM } from './wire/frames.ts';
 import { INLINE_BODY, type Event, type OutgoingCall, type ReceivedCall } from './wire/link_core.ts';
 import type { IncomingItems } from './wire/streams.ts';
 
-/** The remote peer drains the link and did not begin the call: it may go over a new one. */
-export class CallMoved extends Error {}
+export { CallMoved };
 
 /** Who is at the other end, as verified by its key; nothing here comes from what was sent. */
 export interface Remote {
@@ -37,18 +37,6 @@ export interface Proof {
   accepts(signature: Uint8Array<ArrayBuffer>): Promise<boolean>;
 }
 
-/** How a call is made over a link. */
-export interface How {
-  /** Seconds until it must be answered, or a stream of answers must have begun. */
-  readonly timeout: number;
-  /** Keep the link for a while after the call. */
-  readonly keepAlive?: boolean;
-  /** Sent after the request. */
-  readonly items?: Items;
-  /** Ends the call. */
-  readonly signal?: AbortSignal;
-}
-
 export interface PeerLinkOptions {
   /** This side dialled. */
   readonly offerer: boolean;
@@ -60,17 +48,6 @@ export interface PeerLinkOptions {
   readonly onClosed: (link: PeerLink) => void;
   /** Called when the last call under way has ended. */
   readonly onIdle: (link: PeerLink) => void;
-}
-
-/** Who waits for the answer to a call of ours: the `context` of the call. */
-interface Asker {
-  /** The answer is there, or its first part. */
-  answered(answer: [body: Uint8Array, raw: boolean] | ReceivedItems): void;
-  failed(error: Error): void;
-  /** The call has ended: let go of what belongs to it. */
-  over(): void;
-  /** The answer, if it is a stream. */
-  received: ReceivedItems | null;
 }
 
 export class PeerLink {
@@ -183,7 +160,7 @@ export class PeerLink {
 
   /** Call a module of the remote peer; `body` and `raw` are the request as `encodeValue` gives it. */
   async call(module: string, body: Uint8Array, raw: boolean, how: How): Promise<Value> {
-    const [answer, isRaw] = await this.#ask<[Uint8Array, boolean]>(module, body, raw, how, 0);
+    const [answer, isRaw] = await this.#ask(module, body, raw, how, 0);
     try {
       return decodeBody(answer, isRaw);
     } catch (error) {
@@ -193,80 +170,80 @@ export class PeerLink {
 
   /** Call a module that answers with a stream, which must begin in time; a plain response is a stream of one item. */
   async openStream(module: string, body: Uint8Array, raw: boolean, how: How): Promise<ReceivedItems> {
-    const answer = await this.#ask<[Uint8Array, boolean] | ReceivedItems>(module, body, raw, how, TAKES_STREAM);
+    const answer = await this.#ask(module, body, raw, how, TAKES_STREAM);
     return answer instanceof ReceivedItems ? answer : this.#itemsOf(module, singleItem(answer), null);
   }
 
-  async #ask<T>(module: string, body: Uint8Array, raw: boolean, how: How, takesStream: number): Promise<T> {
-    let { timeout, keepAlive = true, items, signal } = how;
-    const table = this.#table;
-    if (!this.#flow.isClear) {
-      const deadline = now() + timeout;
-      if (!(await settles(this.#flow.untilClear(), timeout))) {
-        throw this.#about('deadline', "the peer did not read what it was sent within the call's time");
-      }
-      timeout = deadline - now();
-    }
+  async #ask(module: string, body: Uint8Array, raw: boolean, how: How, takesStream: number): Promise<any> {
+    const { items, signal } = how;
+    const timeout = await this.#untilClear(how.timeout);
     const cancelled = (): BVError => this.#about('cancelled', 'the call was cancelled');
     if (signal?.aborted) throw cancelled();
-    if (!table.accepting) throw new CallMoved();
 
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const ending = new AbortController();
-    const asker: Asker = {
-      received: null,
-      answered: (answer) => {
-        if (answer instanceof ReceivedItems) asker.received = answer;
-        resolve(answer as T);
-      },
-      failed: (error) => {
-        asker.over();
-        if (asker.received) asker.received.fail(error);
-        else reject(error);
-      },
-      over: () => {
-        signal?.removeEventListener('abort', abort);
-        ending.abort();
-        queueMicrotask(() => this.#used());
-      },
-    };
-    const giveUp = (error: Error): void => {
-      table.cancel(call, now());
+    const asker = new Asker(() => {
+      signal?.removeEventListener('abort', abort);
+      queueMicrotask(() => this.#used());
+    });
+    const flags = (raw ? RAW : 0) | (items ? STREAM : 0) | takesStream;
+    const call = this.#begin(module, body, flags, timeout, how.keepAlive !== false, asker);
+    const giveUp = (error: unknown): void => {
+      this.#table.cancel(call, now());
       this.#flow.wake();
       asker.failed(error);
     };
     const abort = (): void => giveUp(cancelled());
-    const flags = (raw ? RAW : 0) | (items ? STREAM : 0) | takesStream;
-    let call: OutgoingCall;
+    signal?.addEventListener('abort', abort);
+    if (items) {
+      // As fast as the remote peer takes them.
+      handOver(items, (item) => this.#put(call.items!, item), asker.ending).then(
+        () => {
+          this.#table.endItems(call);
+          this.#flow.wake();
+        },
+        (error) => {
+          if (!asker.ending.aborted) giveUp(error); // what the iterator throws is for whoever made the call
+        },
+      );
+    }
+    return asker.answer;
+  }
+
+  /** Wait while too much is to be sent; gives what is left of the time. */
+  async #untilClear(timeout: number): Promise<number> {
+    if (this.#flow.isClear) return timeout;
+    const deadline = now() + timeout;
+    if (await settles(this.#flow.untilClear(), timeout)) return deadline - now();
+    throw this.#about('deadline', "the peer did not read what it was sent within the call's time");
+  }
+
+  #begin(
+    module: string,
+    body: Uint8Array,
+    flags: number,
+    timeout: number,
+    keepAlive: boolean,
+    asker: Asker,
+  ): OutgoingCall {
+    const table = this.#table;
+    const flow = this.#flow;
+    if (!table.accepting) throw new CallMoved();
+    let call;
     try {
       call = table.call(module, body, flags, timeout, now(), asker);
     } catch (error) {
       throw error instanceof BVError ? error.about(this.remote.id) : error;
     }
-    signal?.addEventListener('abort', abort);
     this.#host.counters.calls_made++;
     if (keepAlive && !this.#kept) {
       this.#kept = true;
       table.hold(true);
     }
     // A lone call is sent at once: it does not wait for others of this turn.
-    if (this.active === 1) this.#flow.flush();
-    else this.#flow.wakeForPacket();
+    if (this.active === 1) flow.flush();
+    else flow.wakeForPacket();
     if (call.deadline < this.#timerDue) this.#arm();
-    if (body.length > INLINE_BODY) this.#flow.gauge();
-    if (items) {
-      // As fast as the remote peer takes them.
-      handOver(items, (item) => this.#put(call.items!, item), ending.signal).then(
-        () => {
-          table.endItems(call);
-          this.#flow.wake();
-        },
-        (error) => {
-          if (!ending.signal.aborted) giveUp(error); // what the iterator throws is for whoever made the call
-        },
-      );
-    }
-    return promise;
+    if (body.length > INLINE_BODY) flow.gauge();
+    return call;
   }
 
   #itemsOf(module: string, source: IncomingItems | ReturnType<typeof singleItem>, closed: (() => void) | null): ReceivedItems {
@@ -460,11 +437,8 @@ export class PeerLink {
         return this.#received(event.call);
       case 'cancelled':
         return event.call.context?.cancel(event.error);
-      case 'answered': {
-        const asker: Asker = event.call.context;
-        asker.over();
-        return asker.answered([event.body, event.raw]);
-      }
+      case 'answered':
+        return event.call.context.answered(event.body, event.raw);
       case 'begun':
         return this.#begun(event.call);
       case 'items':
@@ -498,7 +472,7 @@ export class PeerLink {
       received.arrived();
       if (source.ended) asker.over();
     };
-    asker.answered(received);
+    asker.begun(received);
   }
 
   // -- timers ---------------------------------------------------------------------------------------------------------

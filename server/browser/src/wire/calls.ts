@@ -218,6 +218,7 @@ export class CallTable {
     const { limits, agent } = decodeHelloBody(this.#hello);
     this.#core.setRemote(limits);
     this.state = 'open';
+    this.#hello = null;
     this.#core.events.push({ type: 'opened', agent });
     const kept = this.#kept;
     this.#kept = [];
