@@ -122,10 +122,10 @@ def make_pages(*, realm: str, health: Callable[[], dict[str, str]], origins: Ori
         peer = request.client.host if request.client else ""
         try:
             origins.check(peer, _AllOf(request.headers), is_tls=request.url.scheme == "https")
-        except OriginRefused as error:
-            answer = {"allowed": False, "message": error.message}
-        else:
-            answer = {"allowed": True, "message": ""}
+            allowed = True
+        except OriginRefused:
+            allowed = False
+        answer = {"origin": request.headers.get("origin"), "allowed": allowed}
         return JSONResponse(answer, headers={**_HEADERS, **_FOR_ALL, "cache-control": "no-store"})
 
     async def show_nothing(request: Request) -> Response:

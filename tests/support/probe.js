@@ -4,6 +4,7 @@
 const probe = (() => {
   const seen = [];
   const asking = new Map();
+  const flows = new Map();
   const forever = () => new Promise(() => {});
   const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
@@ -105,6 +106,21 @@ const probe = (() => {
     }
   }
 
+  /** Asks again and again, without waiting for answers, until `stop` with that name; each call is numbered. */
+  function start(name, spec, every) {
+    const calls = [];
+    const call = () => calls.push(ask({ ...spec, name: `${name} ${calls.length}`, request: calls.length }));
+    call();
+    flows.set(name, { calls, timer: setInterval(call, every) });
+  }
+
+  /** How all of them went, when the last has ended. */
+  function stop(name) {
+    const { calls, timer } = flows.get(name);
+    clearInterval(timer);
+    return Promise.all(calls);
+  }
+
   /** What becomes of a promise of `$BV`: what it comes to, or its error as `ask` tells it. */
   function outcome(promise) {
     return promise.then((value) => value ?? null, (error) => ({ error: tell(error) }));
@@ -124,5 +140,5 @@ const probe = (() => {
     $BV.on('notice', (error) => seen.push(['notice', error.code]));
   }
 
-  return { seen, modules, ask, outcome, serve, cancel: (name) => asking.get(name).abort() };
+  return { seen, modules, ask, start, stop, outcome, serve, cancel: (name) => asking.get(name).abort() };
 })();

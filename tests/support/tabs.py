@@ -32,7 +32,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 from bonevalue.peer import Peer
 from tests.support import probe
 from tests.support.processes import PASSWORD, Daemon, Finished, bv, discovery_role, free_port, peer_role, write_yaml
-from tests.support.waiting import UNIT
+from tests.support.waiting import UNIT, until
 
 __all__ = ["Party", "ProbeDaemon", "Site", "Tab", "World", "eventually", "open_tab", "open_world"]
 
@@ -133,6 +133,15 @@ class Tab:
         """Cancel what was asked under a name."""
         await self.evaluate("(name) => probe.cancel(name)", name)
 
+    async def start(self, name: str, every: float, **spec: Any) -> None:
+        """Ask again and again, every so many seconds, until :meth:`stop` with that name."""
+        await self.evaluate("([name, spec, every]) => probe.start(name, spec, every)", [name, spec, 1000 * every])
+
+    async def stop(self, name: str) -> list[Any]:
+        """How all of that went; the requests were numbers, from 0 on."""
+        found: list[Any] = await self.evaluate("(name) => probe.stop(name)", name)
+        return found
+
     async def seen(self) -> list[list[Any]]:
         """What its handlers and listeners saw so far."""
         found: list[list[Any]] = await self.evaluate("probe.seen")
@@ -173,24 +182,20 @@ async def open_tab(context: BrowserContext, url: str, *, content: str | None = N
 class ProbeDaemon:
     """A ``bv-run`` with the modules of ``probe.py``, told what to do over a link of its own account."""
 
-    def __init__(self, file: Path, control: Callable[[], Peer]) -> None:
+    def __init__(self, file: Path, control: Peer) -> None:
         self.file = file
         self._control = control
         self.start()
 
     def start(self) -> None:
-        """Run it, again perhaps, until it is online."""
+        """Run it, again perhaps, and wait until it is online."""
         self.process = Daemon(self.file)
         self.id = self.process.wait_for(r"online as \S+, peer (\d+)")[1]
 
     async def tell(self, module: str, request: Any = None, timeout: float = 60.0) -> Any:
         """Call one of its modules."""
-        control = self._control()
-        await eventually(partial(self._is_seen_by, control), what=f"{self.id} is seen")
-        return await control.get(self.id).call(module, request, timeout=timeout)
-
-    async def _is_seen_by(self, control: Peer) -> bool:
-        return bool(control.get(self.id).peers())
+        await until(lambda: self._control.get(self.id).peers(), PATIENCE, what=f"{self.id} is seen")
+        return await self._control.get(self.id).call(module, request, timeout=timeout)
 
     async def ask(self, **spec: Any) -> Any:
         """Call somebody; see :class:`tests.support.probe.Ask`."""
@@ -259,6 +264,7 @@ class World:
         """End it by a signal."""
         assert self._server is not None
         self._server.stop(number)
+        self._server.kill()  # lets go of its output
 
     def write(self, name: str, account: str | None = None, **sections: Any) -> Path:
         """Write the settings file of a daemon with the modules of ``probe.py``, and further sections."""
@@ -273,14 +279,17 @@ class World:
 
     async def daemon(self, name: str, account: str | None = None, **sections: Any) -> ProbeDaemon:
         """Start a daemon; its name is that of its account, unless said otherwise."""
-        account = account or name
-        if account not in self._controls:
-            control = Peer(self.address, account, PASSWORD, visible=False)
-            self._controls[account] = control
-            await control.start()
-        daemon = ProbeDaemon(self.write(name, account, **sections), lambda: self._controls[account])
+        control = await self.control(account or name)
+        daemon = await asyncio.to_thread(ProbeDaemon, self.write(name, account, **sections), control)
         self._daemons.append(daemon)
         return daemon
+
+    async def control(self, account: str) -> Peer:
+        """An invisible peer of an account, by which tests tell its daemons what to do."""
+        if account not in self._controls:
+            self._controls[account] = Peer(self.address, account, PASSWORD, visible=False)
+            await self._controls[account].start()
+        return self._controls[account]
 
     async def bv(self, name: str, *args: str, **more: Any) -> Finished:
         """Run a ``bv`` command with the settings file of that name."""
@@ -288,13 +297,8 @@ class World:
 
     async def befriend(self, one: str, other: str) -> None:
         """Let two accounts trust each other under their own names."""
-        for account in (one, other):
-            if not (self.folder / account / "bonevalue.yaml").exists():
-                self.write(account)
-        requested = await self.bv(one, "token", "request", other, "--json")
-        assert requested.code == 0, requested.stderr
-        claimed = await self.bv(other, "token", "claim", one, requested.json[0]["token"])
-        assert claimed.code == 0, claimed.stderr
+        inviter, claimer = await asyncio.gather(self.control(one), self.control(other))
+        await claimer.claim_token(one, await inviter.request_token(other))
 
     # -- tabs --------------------------------------------------------------------------------------------------------
 

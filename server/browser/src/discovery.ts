@@ -67,9 +67,10 @@ export const unreachable = (url: string): string => `cannot reach the discovery 
 /** A browser does not tell a page why a socket never opened: this asks whether it was for the origin of the page. */
 export async function originRefusal(url: string): Promise<BVError | null> {
   const asked = new URL('/origin', url.replace(/^ws/, 'http'));
-  const { origin, allowed } = (await fetch(asked).then((response) => response.json()).catch(() => null)) ?? {};
-  if (allowed !== false) return null;
-  return new BVError('origin_refused', `the server does not take pages of ${origin}: its operator adds it to discovery.origins`);
+  const answer = await fetch(asked).then((response) => response.json()).catch(() => null);
+  if (answer?.allowed !== false) return null;
+  const who = `pages of ${location.origin}`;
+  return new BVError('origin_refused', `the server does not take ${who}: its operator adds it to discovery.origins`);
 }
 
 /** Keeps a session connected. */

@@ -77,9 +77,8 @@ export class LinkLife {
   }
 
   /** It is in another state now; a TypeError if the table does not have that transition. */
-  to(state: State, why = ''): void {
+  to(state: State): void {
     if (!TRANSITIONS[this.state].split(' ').includes(state)) throw new TypeError(`link: ${this.state} -> ${state}`);
-    console.debug(`BoneValue: link ${this.name}/${this.peerId}: ${this.state} -> ${state} ${why}`);
     this.state = state;
     this.since = now();
     if (this.isSettingUp) this.phase = state;
@@ -87,7 +86,7 @@ export class LinkLife {
   }
 
   /** It is over; nothing if it was already. An attempt ends `failed`, whatever is said. */
-  end(state: 'failed' | 'lost' | 'closed', why = ''): void {
-    if (!this.isOver) this.to(this.isSettingUp ? 'failed' : state, why);
+  end(state: 'failed' | 'lost' | 'closed'): void {
+    if (!this.isOver) this.to(this.isSettingUp ? 'failed' : state);
   }
 }

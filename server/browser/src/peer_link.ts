@@ -7,6 +7,7 @@
 
 import { BVError } from './errors.ts';
 import { Flow } from './flow.ts';
+import { Holding } from './holding.ts';
 import type { Answering, Host } from './host.ts';
 import { handOver, ReceivedItems, singleItem } from './items.ts';
 import type { LinkLife } from './life.ts';
@@ -56,8 +57,6 @@ export class PeerLink {
   readonly connection: Connection;
   readonly life: LinkLife;
   readonly openedAt = now();
-  /** When a call ended on it last. */
-  usedAt = this.openedAt;
   /** Once it has ended: until when this side would have wanted it, see `wantedUntil`. */
   missedUntil = 0;
   /** What the remote peer says it is (its version). */
@@ -76,10 +75,7 @@ export class PeerLink {
   readonly #gone = later<BVError>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerDue = Infinity;
-  /** Whether a call of ours wanted the link kept; the hold that comes with dialling alone ends with its first use. */
-  #kept = false;
-  #wasUsed = false;
-  #holdTimer: ReturnType<typeof setTimeout> | undefined;
+  readonly #holding: Holding;
   readonly #pongs = new Map<number, PromiseWithResolvers<number>>();
   /** The ping that ends the doubt about the path, 0 if there is none. */
   #doubt = 0;
@@ -102,7 +98,7 @@ export class PeerLink {
       () => this.#nowIdle(),
       (error) => this.#violated(error),
     );
-    if (offerer) this.#checkHoldIn(idleTimeout);
+    this.#holding = new Holding(this.#table, idleTimeout, () => this.#carryOut());
     link.onMessage = (message) => this.#pump(() => this.#table.receive(message, now()));
     link.onClosed = (reason) => this.#lost(reason);
     this.#flow.wake();
@@ -123,7 +119,12 @@ export class PeerLink {
 
   /** Until when this side wants the link kept, in monotonic seconds; 0 if no call of ours asked for that. */
   get wantedUntil(): number {
-    return this.#kept ? this.#options.idleTimeout + (this.active ? now() : this.usedAt) : 0;
+    return this.#holding.until;
+  }
+
+  /** When a call ended on it last, in monotonic seconds. */
+  get usedAt(): number {
+    return this.#holding.usedAt;
   }
 
   /** Whether either side holds the link, or calls are under way. */
@@ -176,7 +177,8 @@ export class PeerLink {
 
   async #ask(module: string, body: Uint8Array, raw: boolean, how: How, takesStream: number): Promise<any> {
     const { items, signal } = how;
-    const timeout = await this.#untilClear(how.timeout);
+    let { timeout } = how;
+    if (!this.#flow.isClear) timeout = await this.#untilClear(timeout);
     const cancelled = (): BVError => this.#about('cancelled', 'the call was cancelled');
     if (signal?.aborted) throw cancelled();
 
@@ -210,7 +212,6 @@ export class PeerLink {
 
   /** Wait while too much is to be sent; gives what is left of the time. */
   async #untilClear(timeout: number): Promise<number> {
-    if (this.#flow.isClear) return timeout;
     const deadline = now() + timeout;
     if (await settles(this.#flow.untilClear(), timeout)) return deadline - now();
     throw this.#about('deadline', "the peer did not read what it was sent within the call's time");
@@ -234,10 +235,7 @@ export class PeerLink {
       throw error instanceof BVError ? error.about(this.remote.id) : error;
     }
     this.#host.counters.calls_made++;
-    if (keepAlive && !this.#kept) {
-      this.#kept = true;
-      table.hold(true);
-    }
+    if (keepAlive) this.#holding.want();
     // A lone call is sent at once: it does not wait for others of this turn.
     if (this.active === 1) flow.flush();
     else flow.wakeForPacket();
@@ -398,13 +396,13 @@ export class PeerLink {
     this.#table.close(error);
     this.#flow.close();
     clearTimeout(this.#timer);
-    clearTimeout(this.#holdTimer);
+    this.#holding.close();
     this.#gone.resolve(error);
     this.#proving.reject(error);
     for (const event of this.#table.events()) this.#on(event);
     for (const pong of this.#pongs.values()) pong.reject(error.about(this.remote.id));
     this.#link.close();
-    this.life.end(why === 'lost' ? 'lost' : 'closed', why);
+    this.life.end(why === 'lost' ? 'lost' : 'closed');
     this.#options.onClosed(this);
   }
 
@@ -493,8 +491,7 @@ export class PeerLink {
 
   /** The last call under way has ended. */
   #nowIdle(): void {
-    this.usedAt = now();
-    if (this.#wasUsed && !this.#kept) this.#table.hold(false);
+    this.#holding.idle();
     this.#carryOut();
     if (!this.ended) this.#options.onIdle(this);
   }
@@ -502,36 +499,14 @@ export class PeerLink {
   /** A call of ours has ended: hold the link for some time, or let it go if no call wanted it kept. */
   #used(): void {
     if (this.ended) return;
-    this.#wasUsed = true;
-    if (this.#kept && !this.#holdTimer) this.#checkHoldIn(this.#options.idleTimeout);
+    this.#holding.used();
     if (!this.active) this.#nowIdle();
   }
 
   /** Hold it as a call of ours would, until that moment (monotonic seconds) if it is not used. */
   keep(until: number): void {
     if (this.ended) return;
-    const { idleTimeout } = this.#options;
-    this.#kept = true;
-    this.usedAt = Math.min(now(), until - idleTimeout);
-    this.#table.hold(true);
-    if (!this.#holdTimer) this.#checkHoldIn(idleTimeout / 10);
+    this.#holding.keep(until);
     this.#flow.wake();
-  }
-
-  #checkHoldIn(seconds: number): void {
-    this.#holdTimer = setTimeout(() => this.#checkHold(), seconds * 1000);
-  }
-
-  #checkHold(): void {
-    const { idleTimeout } = this.#options;
-    this.#holdTimer = undefined;
-    const left = this.usedAt + idleTimeout - now();
-    if (this.active || left > 0) {
-      this.#checkHoldIn(Math.max(left, idleTimeout / 10));
-      return;
-    }
-    this.#kept = false;
-    this.#table.hold(false);
-    this.#carryOut();
   }
 }

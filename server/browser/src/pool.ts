@@ -190,7 +190,7 @@ export class Pool {
       const replaces = this.#count((link) => link.remote.id === peerId && !link.offerer);
       await this.#admission.enter(life, key, replaces, meetsOurs, signal);
     } catch (error) {
-      life.end('failed', 'no place');
+      life.end('failed');
       throw error;
     }
     return life;
@@ -332,8 +332,8 @@ export class Pool {
         await this.#pause(attempt);
         await this.#try(attempt);
       } catch (error) {
-        const { code = 'given up', retryAfter } = error as Partial<BVError>;
-        attempt.life.end('failed', code);
+        const { code = '', retryAfter } = error as Partial<BVError>;
+        attempt.life.end('failed');
         if (signal.aborted || retryAfter === undefined || !PUT_OFF.test(code)) throw error;
         attempt.error = error as BVError;
       }

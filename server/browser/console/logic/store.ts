@@ -41,6 +41,10 @@ export class Store {
   transfers: Transfer[] = [];
 
   #root: BoneValue;
+  #options: ConnectOptions = {};
+  /** The password is being changed; and the end of the session that came of it. */
+  #renewing = false;
+  #lost: BVErrorInfo | null = null;
   #watchers = new Set<() => void>();
   #timer = 0;
   #keys = 0;
@@ -69,10 +73,16 @@ export class Store {
   };
 
   async signIn(username: string, password: string, options: ConnectOptions): Promise<void> {
+    this.phase = 'connecting';
+    this.#options = options;
+    await this.#connect(username, password);
+  }
+
+  async #connect(username: string, password: string): Promise<void> {
+    const options = this.#options;
     const bv = this.#root.create();
     this.#forget();
     this.bv = bv;
-    this.phase = 'connecting';
     this.ended = null;
     this.#listen(bv);
     this.changed();
@@ -80,7 +90,8 @@ export class Store {
       await bv.connect('', username, password, options);
       if (this.bv === bv) this.phase = 'in';
     } catch (error) {
-      if (this.bv === bv) this.phase = 'out';
+      if (this.bv !== bv) return; // signed out meanwhile
+      this.phase = 'out';
       throw error;
     } finally {
       this.changed();
@@ -99,6 +110,24 @@ export class Store {
     this.#forget();
     this.changed();
     await bv.disconnect();
+  }
+
+  /** Change the password. The server then ends all sessions of the account, this one too: it is begun anew. */
+  async changePassword(password: string): Promise<void> {
+    const { bv } = this;
+    this.#renewing = true;
+    try {
+      await bv.changePassword(password);
+    } catch (error) {
+      if (this.#lost) this.#end(this.#lost);
+      throw error;
+    } finally {
+      this.#renewing = false;
+    }
+    // What stands in the way of the new session is shown where one signs in.
+    await this.#connect(bv.username, password).catch((error: BVErrorInfo) => (this.ended = error));
+    await bv.disconnect();
+    this.notify('Your password is changed. Give it to your other programs, too.');
   }
 
   /** Tell about something that no button was pressed for. */
@@ -172,13 +201,17 @@ export class Store {
       changed();
     });
     bv.on('disconnect', (error) => {
-      if (this.bv === bv && error && this.phase === 'in') {
-        this.phase = 'out';
-        this.ended = error;
-        this.#forget();
-      }
-      changed();
+      if (this.bv !== bv) return;
+      if (error && this.#renewing) this.#lost = error;
+      else if (error && this.phase === 'in') this.#end(error);
+      this.changed();
     });
+  }
+
+  #end(error: BVErrorInfo): void {
+    this.phase = 'out';
+    this.ended = error;
+    this.#forget();
   }
 
   #refresh(): void {
@@ -198,6 +231,7 @@ export class Store {
   }
 
   #forget(): void {
+    this.#lost = null;
     this.notices = [];
     this.transfers = [];
     this.announcement = '';

@@ -51,12 +51,9 @@ export function AccountScreen() {
 function PasswordForm() {
   const store = useStore();
   const [password, setPassword] = useState('');
-  const [changed, setChanged] = useState(false);
   const { run, busy, error } = useAction(async () => {
-    setChanged(false);
-    await store.bv.changePassword(password);
+    await store.changePassword(password);
     setPassword('');
-    setChanged(true);
   });
   const submit = (event: Event): void => {
     event.preventDefault();
@@ -76,7 +73,6 @@ function PasswordForm() {
         <button class="main" disabled={busy}>
           {busy ? 'Changing…' : 'Change password'}
         </button>
-        <p role="status">{changed && 'Your password is changed, here and on the server.'}</p>
       </form>
     </section>
   );

@@ -28,7 +28,7 @@ export const plain = (text: string): string => text.slice(0, MAX_TEXT).replace(/
 
 /** The error that a failure from outside stands for. */
 export const failureError = ({ code, message, retryAfter }: Failure): BVError =>
-  new BVError(plain(code).slice(0, 64), plain(message), retryAfter === undefined ? {} : { retryAfter });
+  new BVError(plain(code).slice(0, 64), plain(message) || undefined, retryAfter === undefined ? {} : { retryAfter });
 
 /**
  * Whether anything derived from a password that is bound to `realm` may be shown to the server that says this.

@@ -1,0 +1,120 @@
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+
+import { BVError } from '../../../server/browser/src/errors.ts';
+import { fromBase64url, fromHex, toBase64url } from '../../../server/browser/src/wire/bytes.ts';
+import { ContactBook } from '../../../server/browser/src/wire/contacts.ts';
+import { AccountKeys } from '../../../server/browser/src/wire/keys.ts';
+import { Session } from '../../../server/browser/src/wire/session.ts';
+import { session as vectors } from './vectors.ts';
+
+type Step = Record<string, any>;
+
+/** A value as the vectors have it: bytes as base64url, errors without texts for people. */
+function plain(value: unknown): any {
+  return JSON.parse(
+    JSON.stringify(value, (_, item) => {
+      if (item instanceof Uint8Array) return toBase64url(item);
+      if (item instanceof BVError) return { code: item.code, retryAfter: item.retryAfter };
+      return item;
+    }),
+  );
+}
+
+function described(event: object): Step {
+  const { reason, ...shown } = plain(event);
+  if (shown.type === 'wentOffline') assert.equal(typeof reason, 'string');
+  return shown;
+}
+
+/** What is said, with the defaults left out that Python leaves out. */
+function said(text: string): Step {
+  const message = JSON.parse(text);
+  if (message.data.visible === true) delete message.data.visible;
+  return message;
+}
+
+const MOMENTS = new Set(['timer', 'sendTimer', 'retryIn', 'retryAfter', 'lifetimes']);
+
+/** Moments are sums of fractions, which may be a hair apart. */
+function rounded(value: any, isMoment = false): any {
+  if (typeof value === 'number') return isMoment ? Math.round(value * 1e6) / 1e6 : value;
+  if (Array.isArray(value)) return value.map((item) => rounded(item, isMoment));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, rounded(item, MOMENTS.has(name))]));
+}
+
+async function act(session: Session, step: Step): Promise<unknown> {
+  const { now, code, reason, hurry, type, data } = step;
+  switch (step.do) {
+    case 'start':
+    case 'stop':
+      return session[step.do as 'start' | 'stop']();
+    case 'opened':
+      return session.opened(now);
+    case 'unreachable':
+      return session.unreachable('no route', now);
+    case 'closed':
+      return session.closed(code, reason, now);
+    case 'abandoned':
+      return session.abandoned('silent', now, hurry);
+    case 'hurry':
+      return session.hurry(now);
+    case 'timer':
+      return session.handleTimer(now);
+    case 'receive':
+      return session.receive(step.text, now, vectors.nowMs);
+    case 'request':
+      return session.request(type, data);
+    case 'send':
+      return session.send(type, data);
+    case 'forget':
+      return session.forget(step.ref);
+    case 'removed': {
+      const { blob, signatures } = step.remove;
+      const remove = { blob: fromBase64url(blob)!, signatures: signatures.map(fromBase64url) };
+      return (await session.removed(step.name, remove, vectors.nowMs)) ?? undefined;
+    }
+  }
+  throw new Error(`nobody knows how to do ${step.do}`);
+}
+
+async function replay(transcript: (typeof vectors.transcripts)[number]): Promise<void> {
+  const keys = await AccountKeys.fromStretched(fromHex(vectors.stretched));
+  const { chance, visible } = transcript;
+  const options = { jitter: () => chance, visible, agent: 'vectors' };
+  const session = new Session('alice', vectors.realm, keys, new ContactBook(keys), options);
+  let shown: Step = { state: 'offline', peers: {}, aliases: [], refused: {}, timer: null };
+  for (const [number, wanted] of (transcript.steps as Step[]).entries()) {
+    const { sent, events, fails, gives, sendTimer, state, peers, aliases, refused, timer, ...step } = wanted;
+    const found: Step = { ...step };
+    try {
+      const given = await act(session, step);
+      if (given !== undefined) found.gives = given;
+    } catch (error) {
+      if (!(error instanceof BVError)) throw error;
+      found.fails = error.code;
+    }
+    const messages = session.dataToSend(step.now).map(said);
+    const reported = session.events().map(described);
+    if (messages.length) found.sent = messages;
+    if (reported.length) found.events = reported;
+    const now: Step = {
+      state: session.state,
+      peers: Object.fromEntries(session.peers),
+      aliases: session.aliases,
+      refused: Object.fromEntries(Array.from(session.refused, ([name, error]) => [name, error.code])),
+      timer: session.timer(),
+    };
+    for (const [name, value] of Object.entries(now)) {
+      if (JSON.stringify(value) !== JSON.stringify(shown[name])) found[name] = value;
+    }
+    shown = now;
+    if (session.sendTimer() !== null) found.sendTimer = session.sendTimer();
+    assert.deepEqual(rounded(found), rounded(wanted), `${transcript.name}, step ${number}`);
+  }
+}
+
+for (const transcript of vectors.transcripts) {
+  test(`as in Python: ${transcript.name}`, () => replay(transcript));
+}
