@@ -9,7 +9,8 @@ from typing import Any
 
 from bonevalue.errors import BadMessage, UnknownType
 from bonevalue.wire.signals import SIGNALS, decode, encode
-from scripts.make_session_vectors import OF_EACH_TYPE, hello, plain
+from scripts.make_session_vectors import OF_EACH_TYPE
+from scripts.session_record import hello, plain
 
 TARGET = Path(__file__).parent.parent / "tests" / "vectors" / "signals.json"
 

@@ -90,7 +90,7 @@ def pair(cast: Cast, request: pytest.FixtureRequest) -> Pair:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-VALUES = [
+VALUES: list[Any] = [
     None,
     True,
     0,

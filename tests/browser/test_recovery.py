@@ -60,7 +60,9 @@ async def test_the_server_is_restarted_under_open_tabs(world: World, how: Signal
     await alice.sees(bob.id, daemon.id)
     await daemon.sees(alice.id)
     for name, peer_id in (("tab", bob.id), ("daemon", daemon.id)):
+        assert await alice.ask(target=peer_id, module="Probe.Echo", request=name) == {"response": name}
         await alice.start(name, EVERY, target=peer_id, module="Probe.Echo")
+    assert await daemon.ask(target=alice.id, module="Probe.Echo", request=0) == {"response": 0}
     calling = asyncio.create_task(_call_until(alice, daemon, 2))
 
     await asyncio.to_thread(world.stop_server, how)
