@@ -7,8 +7,9 @@ makes it hold memory or turn the processor without end. Six things are put in it
 
 - :class:`Guard` looks at each SCTP chunk of one connection before aiortc does. One pre-negotiated channel that
   carries binary messages, reliably and in order, needs few kinds of chunk; the rest breaks our rules.
-- It also keeps book of what has come, in place of aiortc, which goes through all that is held back for each chunk that
-  comes: behind one that is missing, left out or lost, each would cost more than the one before.
+- It also keeps book of what has come, and puts messages together (:class:`Reassembly`), in place of aiortc, which goes
+  through all that is held back for each chunk that comes: in a message of many, and behind one that is missing, left
+  out or lost, each would cost more than the one before.
 - A connection handles so many packets, and then everybody else has a turn (:func:`take_turns`); aiortc goes on as long
   as there are any. So many wait for it, and what comes beyond them is lost, as on any network that is full.
 - aioice sends checks to each address from which one of the peer's seems to come; so many are looked at
@@ -31,7 +32,8 @@ import asyncio
 import inspect
 import ipaddress
 import logging
-from collections.abc import Callable, Coroutine
+from bisect import bisect_left
+from collections.abc import Callable, Coroutine, Iterator
 from struct import unpack_from
 from typing import Any
 
@@ -42,16 +44,19 @@ from aioice.turn import TurnClientTcpProtocol, TurnClientUdpProtocol
 from aiortc import RTCDtlsTransport, RTCIceTransport, RTCSctpTransport
 from aiortc import rtcsctptransport as sctp_module
 from aiortc.rtcsctptransport import (
+    SCTP_DATA_FIRST_FRAG,
+    SCTP_DATA_LAST_FRAG,
     SCTP_DATA_UNORDERED,
     SCTP_MAX_PACKET_LENGTH,
     WEBRTC_BINARY,
     Chunk,
     DataChunk,
     ForwardTsnChunk,
+    InboundStream,
     InitChunk,
     SackChunk,
 )
-from aiortc.utils import uint32_gt, uint32_gte
+from aiortc.utils import uint16_add, uint16_gt, uint32_gt, uint32_gte
 
 from bonevalue.arrivals import Arrivals
 from bonevalue.errors import ConfigError
@@ -59,6 +64,7 @@ from bonevalue.errors import ConfigError
 __all__ = [
     "MAX_CHUNKS",
     "Guard",
+    "Reassembly",
     "bound_sources",
     "check_back",
     "install",
@@ -75,10 +81,9 @@ _MAX_REPORTED = (SCTP_MAX_PACKET_LENGTH - 28) // 4
 _NUMBERS = 0xFFFFFFFF
 #: How far ahead of what has arrived a chunk may be: an acknowledgement has 16 bits to say so.
 _MAX_AHEAD = 65_535
-#: Most chunks held until their message is whole or in its turn; and while none is missing, so that they are of one
-#: message: aiortc goes through all of them for each that comes. Every engine cuts messages into fewer.
-MAX_CHUNKS = 2_048
-MAX_CHUNKS_OF_MESSAGE = 128
+#: Most chunks held until their message is whole or in its turn. As many as fit in the window, though a browser on a
+#: busy path cuts what it sends into chunks of less than 200 bytes (dcSCTP fills what the window leaves).
+MAX_CHUNKS = 8_192
 
 #: Packets of one connection that are handled in one turn of the event loop, and that wait at most.
 PACKETS_A_TURN = 16
@@ -113,6 +118,7 @@ _ATTRIBUTES: dict[type, set[str]] = {
         *("_advertised_rwnd", "_inbound_streams", "_last_received_tsn", "_last_sacked_tsn"),
         *("_sack_duplicates", "_sack_needed", "_sent_queue"),
     },
+    InboundStream: {"reassembly", "sequence_number"},
     RTCDtlsTransport: {"_task"},
     RTCIceTransport: {"_connection", "_recv"},
     aioice.ice.Connection: {"_nominated", "_protocols", "_queue", "_remote_candidates"},
@@ -133,6 +139,8 @@ def _check() -> None:
     for owner, name in (
         (sctp_module, "decode_params"),
         (RTCSctpTransport, "_mark_received"),
+        (InboundStream, "add_chunk"),
+        (InboundStream, "pop_messages"),
         (aioice.ice.Connection, "check_incoming"),
         (aioice.ice.Connection, "data_received"),
         (aioice.ice.Connection, "request_received"),
@@ -267,6 +275,51 @@ def _replace(target: object, **attributes: Callable[..., Any]) -> None:
         setattr(target, name, value)
 
 
+class Reassembly(InboundStream):
+    """
+    The chunks of an ordered stream that wait for the rest of their message.
+
+    aiortc goes through all of them for each that comes; this looks at each once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: How many at the beginning are of the next message, with none missing between them.
+        self._joined = 0
+
+    def add_chunk(self, chunk: DataChunk) -> None:
+        """A chunk has come that had not come before."""
+        chunks = self.reassembly
+        if not chunks or uint32_gt(chunk.tsn, chunks[-1].tsn):
+            chunks.append(chunk)
+            return
+        last = chunks[-1].tsn
+        index = bisect_left(chunks, -((last - chunk.tsn) & _NUMBERS), key=lambda each: -((last - each.tsn) & _NUMBERS))
+        chunks.insert(index, chunk)
+        self._joined = min(self._joined, index)
+
+    def pop_messages(self) -> Iterator[tuple[int, int, bytes]]:
+        """The messages that are whole and in their turn."""
+        chunks = self.reassembly
+        while self._joined < len(chunks):
+            chunk = chunks[self._joined]
+            if self._joined:
+                follows = chunk.tsn == (chunks[self._joined - 1].tsn + 1) & _NUMBERS
+            else:
+                is_first = bool(chunk.flags & SCTP_DATA_FIRST_FRAG)
+                follows = is_first and not uint16_gt(chunk.stream_seq, self.sequence_number)
+            if not follows:
+                return
+            self._joined += 1
+            if chunk.flags & SCTP_DATA_LAST_FRAG:
+                data = b"".join(each.user_data for each in chunks[: self._joined])
+                del chunks[: self._joined]
+                self._joined = 0
+                if chunk.stream_seq == self.sequence_number:
+                    self.sequence_number = uint16_add(self.sequence_number, 1)
+                yield chunk.stream_id, chunk.protocol, data
+
+
 class Guard:
     """
     Looks at the chunks of one SCTP association before aiortc does, and at what aiortc holds of them.
@@ -305,6 +358,7 @@ class Guard:
         self._least_window = sctp._advertised_rwnd - max_held
         self._shut = False
         self._arrivals = Arrivals()
+        self._reassembly = sctp._inbound_streams[stream] = Reassembly()
         self._receive_chunk = sctp._receive_chunk
         self._send_chunk = sctp._send_chunk
         _replace(sctp, _receive_chunk=self._receive, _send_chunk=self._send, _send_sack=self._acknowledge)
@@ -394,12 +448,8 @@ class Guard:
             self._stop(self._on_breach, f"a message of more than {self._max_message} bytes")
         elif sctp._advertised_rwnd < self._least_window:
             self._stop(self._on_abuse, f"{self.held} bytes of unfinished messages")
-        elif self._pieces() > (most := MAX_CHUNKS if self._arrivals.held else MAX_CHUNKS_OF_MESSAGE):
-            self._stop(self._on_abuse, f"more than {most} pieces of unfinished messages")
-
-    def _pieces(self) -> int:
-        stream = self._sctp._inbound_streams.get(self._stream)
-        return max(self._arrivals.held, len(stream.reassembly) if stream is not None else 0)
+        elif max(self._arrivals.held, len(self._reassembly.reassembly)) > MAX_CHUNKS:
+            self._stop(self._on_abuse, f"more than {MAX_CHUNKS} pieces of unfinished messages")
 
     def _last_sent(self) -> int:
         """Number of the last chunk that has left."""

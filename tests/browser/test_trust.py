@@ -89,7 +89,7 @@ async def test_trust_by_token_and_its_end(world: World, inviter: str) -> None:
 
 
 async def _is_alone(tab: Tab) -> bool:
-    return not (await links(tab) or await tab.evaluate("$BV.peers()") and not await tab.evaluate("$BV.contacts()")
+    return not await links(tab) and await tab.evaluate("!$BV.peers().length && !$BV.contacts().length") is True
 
 
 async def _has_no_contacts(tell: Any) -> bool:
