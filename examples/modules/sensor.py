@@ -1,9 +1,10 @@
-"""A module that streams the load of its machine, for examples/sensor.html."""
+"""A sensor that every machine has: how much its processors are asked to do."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 
 from pydantic import BaseModel, Field
@@ -11,22 +12,26 @@ from pydantic import BaseModel, Field
 from bonevalue import Module
 
 
-class Wanted(BaseModel):
-    """How often to look."""
+class Request(BaseModel):
+    """How often to read the sensor."""
 
-    interval: float = Field(default=1.0, ge=0.1, le=60, description="Seconds between two readings.")
+    every: float = Field(default=1.0, ge=0.1, le=3600, description="Seconds from one reading to the next.")
 
 
 class Reading(BaseModel):
-    """One look at the machine."""
+    """What the sensor said."""
 
-    load: float = Field(description="Runnable processes, averaged over the last minute.")
+    moment: float = Field(description="Seconds since 1970.")
+    load: float = Field(description="Processes that ran or wanted to, on average over the last minute.")
 
 
 class Sensor(Module):
-    """The load of this machine, as long as the caller wants it."""
+    """Readings of the load of this machine, from now on until nobody wants them any more."""
 
-    async def handle(self, request: Wanted) -> AsyncIterator[Reading]:
+    name = "Sensor.Load"
+
+    async def handle(self, request: Request) -> AsyncIterator[Reading]:
+        """Give a reading at once, then one each time that the caller's time has passed."""
         while True:
-            yield Reading(load=os.getloadavg()[0])
-            await asyncio.sleep(request.interval)
+            yield Reading(moment=time.time(), load=os.getloadavg()[0])
+            await asyncio.sleep(request.every)

@@ -44,6 +44,7 @@ from bonevalue.log_limit import LogLimit
 from bonevalue.module import Caller
 from bonevalue.peer_link import PeerLink
 from bonevalue.penalties import Penalties
+from bonevalue.sdp import MAX_CANDIDATES
 from bonevalue.wire.calls import Proof
 from bonevalue.wire.introductions import IncomingOffer, Introductions, OutgoingOffer
 from bonevalue.wire.keys import fingerprint
@@ -172,6 +173,10 @@ class Dialler:
         self._answered: set[str] = set()
         self._given_up: OrderedDict[bytes, str] = OrderedDict()
         self._answering: dict[tuple[str, bytes], Connection] = {}
+        #: What has been answered and is being set up: candidates may come behind the answer.
+        self._accepted: dict[tuple[str, bytes], Connection] = {}
+        #: Candidates of those who dial, for connections that are not begun yet.
+        self._early: dict[tuple[str, bytes], list[str]] = {}
         #: The peers that we are answering just now.
         self._answers: dict[str, asyncio.Task[Any] | None] = {}
         self._log_limit = LogLimit(counters)
@@ -242,11 +247,13 @@ class Dialler:
         life.to(State.CHECKING)
         connection.on_stage = partial(_follow, life)
         self._answered.add(peer_id)
+        self._accepted[peer_id, outgoing.session] = connection
         try:
             await connection.accept_answer(sdp)
             return await self._prove(await connection.opened(), connection, remote, proof, life, offerer=True)
         finally:
             self._answered.discard(peer_id)
+            del self._accepted[peer_id, outgoing.session]
 
     def _offer(self, peer_id: str, name: str, sdp: str) -> OutgoingOffer:
         return self._introductions.make_offer(secrets.token_bytes(SESSION_SIZE), peer_id, name, sdp, _now_ms())
@@ -357,9 +364,13 @@ class Dialler:
                 del self._answers[sender]
 
     async def _accept(self, incoming: IncomingOffer, sender: str, places: Places) -> None:
+        self._early[sender, incoming.session] = []
         try:
             life = await places.reserve(sender, incoming.name, incoming.key)
-        except BoneValueError as error:
+        except BaseException as error:
+            del self._early[sender, incoming.session]
+            if not isinstance(error, BoneValueError):
+                raise
             self._turned_away(sender, incoming.session, error)
             return
         try:
@@ -371,6 +382,7 @@ class Dialler:
             if not is_benign:
                 self._note(error, sender)
         finally:
+            del self._early[sender, incoming.session]
             places.release(life)
 
     def _is_unanswered(self, peer_id: str, places: Places) -> bool:
@@ -389,6 +401,8 @@ class Dialler:
             async with asyncio.timeout(self._timeout):
                 connection = self._answering[key] = self._connection(await self._ice())
                 connection.on_stage = partial(_follow, life)
+                for text in self._early[key]:
+                    _add_candidate(connection, text)
                 sdp = await connection.accept_offer(incoming.sdp)
                 blob, signature, proof = self._introductions.make_answer(incoming, sdp, _now_ms())
                 self._signalling.send(PeerResponse(to=sender, answer=Binary(blob), signature=Binary(signature)))
@@ -422,10 +436,13 @@ class Dialler:
         if dial is not None and dial.outgoing.to_peer == candidate.from_:
             connection = dial.connection
         else:
-            connection = self._answering.get((candidate.from_ or "", candidate.session))
+            of = (candidate.from_ or "", candidate.session)
+            connection = self._accepted.get(of) or self._answering.get(of)
+            early = self._early.get(of)
+            if connection is None and early is not None and len(early) < MAX_CANDIDATES:
+                early.append(candidate.candidate)
         if connection is not None:
-            with contextlib.suppress(ProtocolError):
-                connection.add_candidate(candidate.candidate)
+            _add_candidate(connection, candidate.candidate)
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
@@ -552,6 +569,11 @@ def _refusal(failure: Failure, peer: str) -> BoneValueError:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
+
+
+def _add_candidate(connection: Connection, text: str) -> None:
+    with contextlib.suppress(ProtocolError):
+        connection.add_candidate(text)
 
 
 async def _close(connection: Connection) -> None:

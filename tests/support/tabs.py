@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from mimetypes import guess_type
 from pathlib import Path
 from signal import Signals
 from typing import Any, Protocol
@@ -386,9 +387,11 @@ class _SiteHandler(BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        page = self.server.pages.get(self.path)
+        # Browsers ask every site for an icon, and say so on the console if there is none.
+        page = "" if self.path == "/favicon.ico" else self.server.pages.get(self.path)
+        kind = guess_type(self.path)[0] or "text/plain"
         self.send_response(404 if page is None else 200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.end_headers()
         self.wfile.write((page or "").encode())
 

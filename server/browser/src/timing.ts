@@ -10,7 +10,7 @@ export function later<T>(): PromiseWithResolvers<T> {
   return deferred;
 }
 
-/** What a promise gives, unless it is given up first: then the signal's reason is thrown. */
+/** What a promise gives, unless it is given up by then: the signal's reason is thrown. */
 export async function orGivenUp<T>(promise: PromiseLike<T>, signal?: AbortSignal): Promise<T> {
   if (!signal) return promise;
   const { promise: givenUp, reject } = later<never>();
@@ -18,7 +18,9 @@ export async function orGivenUp<T>(promise: PromiseLike<T>, signal?: AbortSignal
   signal.addEventListener('abort', giveUp);
   if (signal.aborted) giveUp();
   try {
-    return await Promise.race([givenUp, promise]);
+    const value = await Promise.race([givenUp, promise]);
+    signal.throwIfAborted(); // in this very moment: nobody would take the value
+    return value;
   } finally {
     signal.removeEventListener('abort', giveUp);
   }

@@ -244,6 +244,10 @@ test('a hostile schema stays small', () => {
   };
   assert.equal(fieldOf(wide).kind, 'json');
   assert.equal(fieldOf({ enum: Array.from({ length: 5000 }, (_, index) => index) }).kind, 'json');
+  const long = 'x'.repeat(100_000);
+  assert.equal(fieldOf({ enum: [long] }).kind, 'json');
+  assert.equal(fieldOf({ const: long }).kind, 'json');
+  assert.equal(fieldOf({ type: 'string', default: long }).preset, undefined);
   const title = fieldOf({ type: 'string', title: 'x'.repeat(100_000), description: 7, minLength: 'many' });
   assert.ok(title.title.length < 1000 && title.help === '');
 });

@@ -18,7 +18,7 @@ import { groupPeers, linkText, presenceText } from '../../../server/browser/cons
 import { href, parseRoute, type Route } from '../../../server/browser/console/logic/route.ts';
 import { cleanToken, tokenExpiry } from '../../../server/browser/console/logic/token.ts';
 import { show, SHOWN } from '../../../server/browser/console/logic/values.ts';
-import type { LinkInfo } from '../../../server/browser/src/types.ts';
+import type { Json, LinkInfo } from '../../../server/browser/src/types.ts';
 
 test('sizes and times', () => {
   assert.deepEqual([0, 532, 1536, 10_485_760, 5e12].map(bytesText), ['0 B', '532 B', '1.5 KiB', '10 MiB', '4.5 TiB']);
@@ -137,6 +137,10 @@ test('answers are shown within bounds', () => {
   const long = show('x'.repeat(10_000_000));
   assert.equal(long.text.length, SHOWN);
   assert.deepEqual([long.cut, long.size], [true, 10_000_002]);
+  // Set out in lines, each of these numbers would have a hundred spaces in front.
+  let deep: Json = Array.from({ length: 150_000 }, () => 1);
+  for (let level = 0; level < 50; level++) deep = [deep];
+  assert.equal(show(deep).size, 300_101);
   const bytes = new Uint8Array(5);
   assert.deepEqual(show(bytes), { text: '', size: 5, cut: false, bytes });
 });

@@ -67,6 +67,7 @@ test('a folder is listed in order, without what is no entry', async () => {
     yield { name: 'a', kind: 'file', size: 1, modified: 2 };
     yield 'nonsense';
     yield { name: 7, kind: 'file' };
+    yield { name: 'x'.repeat(100_000), kind: 'file' };
     yield { name: 'z', kind: 'folder', size: 0, modified: 2 };
   }
   const { entries, more } = await listFolder(target({ stream }), 'Files', '', new AbortController().signal);

@@ -3,14 +3,15 @@
 import type { BVErrorInfo, PeerInfo, Sendable, Target, Value } from '../../src/types.ts';
 import { blobOf, show, type Shown } from './values.ts';
 
-/** Answers that are kept. */
+/** Answers that are kept, and bytes of them that can be saved. */
 const KEPT = 500;
+const KEPT_BYTES = 64 * 2 ** 20;
 
 export interface Answer {
   /** Null for the one peer that was asked. */
   peer: PeerInfo | null;
   shown: Shown | null;
-  /** The whole, to be saved. */
+  /** The whole, to be saved; null if there is too much. */
   blob: Blob | null;
   error: BVErrorInfo | null;
   /** Milliseconds. */
@@ -38,6 +39,7 @@ export class Asking {
   took = 0;
 
   #abort = new AbortController();
+  #size = 0;
   #started = performance.now();
   #changed: () => void;
 
@@ -70,9 +72,16 @@ export class Asking {
     if (this.state !== 'running') return;
     this.total++;
     if (!error) this.good++;
-    const [shown, blob] = error ? [null, null] : [show(response), blobOf(response)];
-    if (this.answers.length < KEPT) this.answers.push({ peer, shown, blob, error, took: this.#elapsed() });
+    if (this.answers.length < KEPT)
+      this.answers.push({ peer, ...this.#ready(response, error), error, took: this.#elapsed() });
     this.#changed();
+  }
+
+  #ready(response: Value | undefined, error: BVErrorInfo | null): { shown: Shown | null; blob: Blob | null } {
+    if (error) return { shown: null, blob: null };
+    const blob = blobOf(response);
+    this.#size += blob.size;
+    return { shown: show(response), blob: this.#size > KEPT_BYTES ? null : blob };
   }
 
   #end(state: Asking['state']): void {

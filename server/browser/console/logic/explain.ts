@@ -7,6 +7,7 @@ const ADVICE: Record<string, string> = {
   bad_request: 'Compare the request with the schema of the module.',
   busy: 'Wait a moment and try again.',
   clock_skew: 'Set the clock of the machine that is wrong; both should take their time from the network.',
+  config: 'Open this page by https:// (or http://localhost), in a current browser.',
   connect_failed: 'Try again. If it stays so, run “bv doctor” beside the daemon: it says what is in the way.',
   contact_conflict:
     'Do not go on. End trust with this contact, and make it anew with a token that you hand over yourself.',

@@ -12,8 +12,9 @@ import type { Json } from '../../src/types.ts';
 const MAX_DEPTH = 8;
 const MAX_FIELDS = 300;
 const MAX_CHOICES = 200;
-/** Letters of a title, a description, a default in the form. */
+/** Letters of a title or a description, and of the JSON of a default, a constant, the choices. */
 const MAX_TEXT = 600;
+const MAX_JSON = 10_000;
 
 type Schema = { [key: string]: Json };
 
@@ -73,10 +74,12 @@ class Reader {
   #shape(schema: Schema, depth: number, refs: string[]): object {
     const options = own(schema, 'anyOf') ?? own(schema, 'oneOf');
     if (Array.isArray(options)) return this.#union(schema, options, depth, refs);
-    if ('const' in schema) return { kind: 'fixed', value: schema.const };
+    const fixed = own(schema, 'const');
+    if (fixed !== undefined) return isSmall(fixed) ? { kind: 'fixed', value: fixed } : { kind: 'json' };
     const choices = own(schema, 'enum');
     if (Array.isArray(choices)) {
-      return choices.length && choices.length <= MAX_CHOICES ? { kind: 'choice', options: choices } : { kind: 'json' };
+      const isFit = choices.length && choices.length <= MAX_CHOICES && isSmall(choices);
+      return isFit ? { kind: 'choice', options: choices } : { kind: 'json' };
     }
     const type = own(schema, 'type');
     if (Array.isArray(type))
@@ -193,7 +196,12 @@ function merged(field: Field, outer: Schema): Field {
 
 function commonOf(schema: Schema): Common {
   const preset = own(schema, 'default');
-  return { title: textOf(schema, 'title'), help: textOf(schema, 'description'), preset };
+  const isFit = preset !== undefined && isSmall(preset);
+  return { title: textOf(schema, 'title'), help: textOf(schema, 'description'), preset: isFit ? preset : undefined };
+}
+
+function isSmall(value: Json): boolean {
+  return JSON.stringify(value).length <= MAX_JSON;
 }
 
 function textOf(schema: Schema, key: string): string {

@@ -10,6 +10,7 @@ import type {
   ModuleInfo,
   PeerInfo,
 } from '../../src/types.ts';
+import { clip } from './format.ts';
 import { Monitor } from './monitor.ts';
 import { presenceText } from './presence.ts';
 import { Transfer } from './transfers.ts';
@@ -18,6 +19,9 @@ import { Transfer } from './transfers.ts';
 const TOGETHER = 60;
 const MAX_NOTICES = 5;
 const MAX_MODULES = 1000;
+/** Letters of a module's name, as the protocol has it, and of its description. */
+const MAX_NAME = 200;
+const MAX_DOC = 5000;
 /** Peers that are gone whose alias is remembered. */
 const MAX_REMEMBERED = 1000;
 
@@ -246,11 +250,11 @@ function checkModules(modules: ModuleInfo[]): ModuleInfo[] {
   const text = (value: unknown): string => (typeof value === 'string' ? value : '');
   const json = (value: Json | undefined): Json => value ?? null;
   return (Array.isArray(modules) ? modules : [])
-    .filter((module) => module && text(module.name))
+    .filter((module) => module && text(module.name) && module.name.length <= MAX_NAME)
     .slice(0, MAX_MODULES)
     .map(({ name, doc, stream, request, response }) => ({
       name,
-      doc: text(doc),
+      doc: clip(text(doc), MAX_DOC),
       stream: stream === true,
       request: json(request),
       response: json(response),

@@ -16,8 +16,9 @@ export interface Entry {
   modified: number;
 }
 
-/** Entries of a folder that are taken. */
+/** Entries of a folder that are taken, and letters of a name. */
 const MAX_ENTRIES = 5000;
+const MAX_NAME = 1024;
 
 /** Whether a module speaks as docs/files.md says, whatever it is called. */
 export function servesFiles({ request, stream }: ModuleInfo): boolean {
@@ -36,8 +37,8 @@ export async function listFolder(
   for await (const item of target.stream(module, { op: 'list', path }, { signal })) {
     if (entries.length === MAX_ENTRIES) return { entries, more: true };
     const [name, kind] = [at(item, 'name'), at(item, 'kind')];
-    if (typeof name !== 'string' || typeof kind !== 'string') continue;
-    entries.push({ name, kind, size: Number(at(item, 'size')), modified: Number(at(item, 'modified')) * 1000 });
+    if (typeof name !== 'string' || typeof kind !== 'string' || name.length > MAX_NAME) continue;
+    entries.push({ name, kind, size: Number(at(item, 'size')) || 0, modified: Number(at(item, 'modified')) * 1000 });
   }
   const rank = ({ kind }: Entry): number => (kind === 'folder' ? 0 : 1);
   entries.sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));

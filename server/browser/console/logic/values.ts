@@ -15,10 +15,13 @@ export interface Shown {
   bytes: Uint8Array | null;
 }
 
+/** Letters up to which JSON is set out in lines: the indents of what nests deep can come to a hundred times as much. */
+const SET_OUT = 200_000;
+
 /** Make a value ready. */
-export function show(value: Value | undefined, limit = SHOWN, indent = 2): Shown {
+export function show(value: Value | undefined, limit = SHOWN, inLines = true): Shown {
   if (value instanceof Uint8Array) return { text: '', size: value.length, cut: false, bytes: value };
-  const whole = JSON.stringify(value ?? null, null, indent);
+  const whole = jsonText(value, inLines);
   const text = clip(whole, limit);
   return { text, size: whole.length, cut: text.length < whole.length, bytes: null };
 }
@@ -26,5 +29,10 @@ export function show(value: Value | undefined, limit = SHOWN, indent = 2): Shown
 /** The whole value as a file would have it. */
 export function blobOf(value: Value | undefined): Blob {
   if (value instanceof Uint8Array) return new Blob([value as Uint8Array<ArrayBuffer>]);
-  return new Blob([JSON.stringify(value ?? null, null, 2)], { type: 'application/json' });
+  return new Blob([jsonText(value, true)], { type: 'application/json' });
+}
+
+function jsonText(value: Value | undefined, inLines: boolean): string {
+  const text = JSON.stringify(value ?? null);
+  return inLines && text.length <= SET_OUT ? JSON.stringify(value ?? null, null, 2) : text;
 }

@@ -82,7 +82,7 @@ export class Watching {
   }
 
   #add(value: Value): void {
-    const shown = show(value, ITEM_SHOWN, 0);
+    const shown = show(value, ITEM_SHOWN, false);
     this.items.push({ number: ++this.count, at: performance.now() - this.started, shown });
     this.#size += weight(shown);
     while (this.items.length > KEPT || (this.#size > KEPT_SIZE && this.items.length > 1)) {

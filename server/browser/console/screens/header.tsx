@@ -25,7 +25,13 @@ export function Header() {
       </nav>
       <p class={`presence ${online ? 'good' : 'busy'}`} role="status" aria-label="Connection">
         <i class="dot" />
-        <span>{online ? username : 'Server lost, reconnecting'}</span>
+        {online ? (
+          <span>{username}</span>
+        ) : (
+          <span>
+            <span class="wide">Server lost, </span>reconnecting
+          </span>
+        )}
       </p>
       <ThemeButton />
       <button type="button" class="plain" aria-label="Sign out" title="Sign out" onClick={() => void store.signOut()}>

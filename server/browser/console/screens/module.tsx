@@ -1,7 +1,6 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Json, ModuleInfo } from '../../src/types.ts';
 import { Asking } from '../logic/asking.ts';
-import { clip } from '../logic/format.ts';
 import { href } from '../logic/route.ts';
 import { fieldOf } from '../logic/schema.ts';
 import { show } from '../logic/values.ts';
@@ -41,7 +40,7 @@ export function ModulePanel({ id, name, module }: { id: string; name: string; mo
         <span class="mono">{module.name}</span>
         {module.stream && <span class="badge">stream</span>}
       </h2>
-      {module.doc && <p class="doc">{clip(module.doc, 5000)}</p>}
+      {module.doc && <p class="doc">{module.doc}</p>}
       <div class="schemas">
         <SchemaView title="Request schema" schema={module.request} />
         <SchemaView title={module.stream ? 'Item schema' : 'Response schema'} schema={module.response} />
@@ -70,11 +69,12 @@ function stop(run: Asking | Watching | null): void {
 }
 
 function SchemaView({ title, schema }: { title: string; schema: Json }) {
+  const text = useMemo(() => show(schema).text, [schema]);
   if (schema === null) return null;
   return (
     <details>
       <summary>{title}</summary>
-      <pre tabIndex={0}>{show(schema).text}</pre>
+      <pre tabIndex={0}>{text}</pre>
     </details>
   );
 }
