@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install dev test check style types mypy pyright tsc floors bundle browser docs docs-write format quickstart bench bench-write bench-server clean
+.PHONY: help run install dev test check style types mypy pyright tsc floors bundle browser docs docs-write format quickstart bench bench-write bench-browser bench-server clean
 
 help: ## list the targets
 	@echo 'make TARGET, where TARGET is one of:'
@@ -72,6 +72,12 @@ bench: $(VENV)/.bench ## measure the platform beside others; JSON lines (some of
 
 bench-write: $(VENV)/.dev ## put the last run of `make bench` into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.report build/bench.jsonl
+
+bench-browser: $(VENV)/.bench $(VENV)/.browser $(VENV)/.lab ## measure tabs beside PeerJS, and put it into docs/benchmarks.md
+	@mkdir -p build/peerjs
+	@scripts/node.sh npm install --prefix build/peerjs --no-audit --no-fund --loglevel=error peerjs@1.5.5 peer@1.0.2
+	@$(BIN)/python -m benchmarks.browser --output build/bench-browser.jsonl
+	@$(BIN)/python -m benchmarks.report --browser build/bench-browser.jsonl
 
 bench-server: $(VENV)/.dev ## measure logins, signatures and the relay of the discovery server; JSON lines
 	@for each in connection_signatures key_login relay; do $(BIN)/python -m benchmarks.$$each || exit; done

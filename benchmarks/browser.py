@@ -132,7 +132,7 @@ def _evaluator(tab: Any) -> Callable[[str, Any], Awaitable[Any]]:
 def _peer_server() -> Iterator[int]:
     """PeerServer on a port; ready when it says so."""
     port = free_port()
-    command = [NODE, PEERJS / "peer" / "dist" / "bin" / "peerjs.js", "--port", str(port), "--host", "127.0.0.1"]
+    command: list[str | Path] = [NODE, PEERJS / "peer" / "dist" / "bin" / "peerjs.js", "--port", str(port), "--host", "127.0.0.1"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert server.stdout is not None

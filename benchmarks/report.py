@@ -1,8 +1,9 @@
 """
-Turns the lines of a run into a page: the part of ``docs/benchmarks.md`` between two marks, and its plot.
+Turns the lines of runs into a page: the parts of ``docs/benchmarks.md`` between marks, and its plot.
 
-``python -m benchmarks.report FILE`` puts a run of all benchmarks there, lines and all; with ``--check`` it writes
-nothing, and fails if the page is not what its lines would give now.
+``python -m benchmarks.report FILE`` puts a run of all benchmarks there, lines and all, and with ``--browser`` one of
+:mod:`benchmarks.browser`; with ``--check`` it writes nothing, and fails if the page is not what its lines would give
+now.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +23,9 @@ __all__ = ["Report", "page_with"]
 
 DOCS = Path(__file__).parents[1] / "docs"
 LINES, PAGE, PLOT = DOCS / "benchmarks.jsonl", DOCS / "benchmarks.md", DOCS / "benchmarks.svg"
+BROWSER_LINES = DOCS / "benchmarks-browser.jsonl"
 BEGIN = "<!-- Made by `make bench-write` from benchmarks.jsonl; from here -->\n"
+BROWSER_BEGIN = "<!-- Made by `make bench-browser` from benchmarks-browser.jsonl; from here -->\n"
 END = "<!-- to here -->\n"
 OURS = "bonevalue"
 
@@ -35,6 +38,10 @@ TITLES = {
     "opening": "The first call to a cold peer",
     "idle_links": "200 idle links in one process",
     "fan_out": "A call to 50 peers",
+    "tab_calls_64": "Tabs: calls, 64 in flight",
+    "tab_calls_1": "Tabs: calls, one at a time",
+    "tab_bulk": "Tabs: a stream of 32 MiB",
+    "tab_first": "Tabs: the first call",
 }
 #: Headings of figures.
 FIGURES = {
@@ -44,6 +51,8 @@ FIGURES = {
     "median_ms": "median, ms",
     "worst_ms": "worst, ms",
     "mb_per_second": "MB/s",
+    "mib_per_second": "MiB/s",
+    "first_ms": "first call, ms",
     "seconds": "seconds",
     "cpu_us_caller": "CPU of caller, µs a call",
     "cpu_us_callee": "CPU of callee, µs a call",
@@ -113,10 +122,19 @@ class Report:
             f"Medians of {self.run['rounds']} rounds, and in brackets the least and the most of them. Each round has\n"
             "processes of its own; contenders take turns.\n"
         )
-        for benchmark, title in TITLES.items():
-            if benchmark in self.rounds:
-                parts += [f"### {title}\n", self._figures(benchmark)]
-        return "\n".join(parts)
+        return "\n".join(parts + self._all_figures())
+
+    def browser_page(self) -> str:
+        """The part that is made of a run of :mod:`benchmarks.browser`."""
+        medians = (
+            f"Medians of {self.run['rounds']} rounds, and in brackets the least and the most of them. Each round has\n"
+            "tabs of its own; contenders take turns.\n"
+        )
+        return "\n".join([self._made_on(), medians, *self._all_figures()])
+
+    def _all_figures(self) -> list[str]:
+        shown = [benchmark for benchmark in TITLES if benchmark in self.rounds]
+        return [part for each in shown for part in (f"### {TITLES[each]}\n", self._figures(each))]
 
     def _made_on(self) -> str:
         machine = self.run["machine"]
@@ -210,35 +228,55 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def page_with(page: str, made: str) -> str:
+def page_with(page: str, made: str, begin: str = BEGIN) -> str:
     """
-    The page with another part between the marks.
+    The page with another part between the marks, of which the second is the same for all parts.
 
     Raises:
         ValueError: the page has no such marks.
     """
-    before, begin, rest = page.partition(BEGIN)
+    before, found, rest = page.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no part between {BEGIN.strip()} and {END.strip()}")
+    if not found or not end:
+        raise ValueError(f"the page has no part between {begin.strip()} and {END.strip()}")
     return f"{before}{begin}\n{made}\n{end}{after}"
+
+
+def documents(lines: str, browser_lines: str) -> Mapping[Path, str]:
+    """
+    What the documents are with the lines of these two runs.
+
+    Raises:
+        ValueError: something is not in them.
+    """
+    report, browser = Report.read(lines.splitlines()), Report.read(browser_lines.splitlines())
+    if report.missing:
+        raise ValueError(f"the run has nothing of {', '.join(report.missing)}")
+    if not browser.rounds:
+        raise ValueError("the run has nothing of tabs")
+    page = page_with(PAGE.read_text(encoding="utf-8"), report.page())
+    page = page_with(page, browser.browser_page(), BROWSER_BEGIN)
+    return {LINES: lines, BROWSER_LINES: browser_lines, PAGE: page, PLOT: report.plot()}
 
 
 def main() -> int:
     """Run as a program."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Puts a run into the documents.")
-    parser.add_argument("lines", nargs="?", type=Path, default=LINES, metavar="FILE", help="JSON lines of a run")
+    parser.add_argument("lines", nargs="?", type=Path, metavar="FILE", help="JSON lines of a run")
+    parser.add_argument("--browser", action="store_true", help="it is one of benchmarks.browser")
     parser.add_argument("--check", action="store_true", help="write nothing, fail if the page is another")
     arguments = parser.parse_args()
-    lines = arguments.lines.read_text(encoding="utf-8")
-    report = Report.read(lines.splitlines())
-    if report.missing:
-        parser.error(f"{arguments.lines} has nothing of {', '.join(report.missing)}")
-    made = {LINES: lines, PAGE: page_with(PAGE.read_text(encoding="utf-8"), report.page()), PLOT: report.plot()}
+    files = [LINES, BROWSER_LINES]
+    if arguments.lines is not None:
+        files[1 if arguments.browser else 0] = arguments.lines
+    try:
+        made = documents(*(file.read_text(encoding="utf-8") for file in files))
+    except ValueError as error:
+        parser.error(str(error))
     if arguments.check:
         other = [path.name for path, text in made.items() if path.read_text(encoding="utf-8") != text]
         for name in other:
-            print(f"docs/{name} is not what benchmarks.jsonl gives: make bench-write", file=sys.stderr)  # noqa: T201
+            print(f"docs/{name} is not what the lines give: make bench-write, make bench-browser", file=sys.stderr)  # noqa: T201
         return 1 if other else 0
     for path, text in made.items():
         path.write_text(text, encoding="utf-8")

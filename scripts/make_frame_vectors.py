@@ -87,6 +87,7 @@ def malformed() -> list[dict[str, str]]:
         "a credit too short": frames.encode(FrameType.CREDIT, 1, b"\x00\x00\x01"),
         "an error without a code": frames.encode(FrameType.ERROR, 1, b"{}"),
         "an error that is not JSON": frames.encode(FrameType.ERROR, 1, b"{"),
+        "an error with a time in the past": frames.encode(FrameType.ERROR, 1, b'{"code":"busy","retryAfter":-1}'),
     }
     return [{"name": name, "hex": message.hex()} for name, message in cases.items()]
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.figures import GOALS
 from benchmarks.plot import Bar, Panel, draw
-from benchmarks.report import BEGIN, END, Report, page_with, shown
+from benchmarks.report import BEGIN, BROWSER_BEGIN, END, Report, page_with, shown
 
 RUN = {
     "line": "run",
@@ -70,6 +70,18 @@ def test_only_the_part_between_the_marks_changes() -> None:
     assert page_with(page_with(page, "new\n"), "new\n") == page_with(page, "new\n")
     with pytest.raises(ValueError, match="no part between"):
         page_with("a page without marks", "new")
+
+
+def test_tabs_have_a_part_of_their_own() -> None:
+    figures = {"calls": 9, "per_second": 450.0, "p50_ms": 2.1, "p99_ms": 7.5}
+    rounds = [
+        {"line": "round", "benchmark": "tab_calls_1", "contender": contender, **figures}
+        for contender in ("tab to tab", "PeerJS, tab to tab")
+    ]
+    made = Report.read([json.dumps(line) for line in (RUN, *rounds)]).browser_page()
+    assert "### Tabs: calls, one at a time" in made and "| PeerJS, tab to tab | 450 | 2.10 | 7.50 |" in made
+    page = f"{BEGIN}\nthis\n{END}between\n{BROWSER_BEGIN}\nthat\n{END}after\n"
+    assert page_with(page, "new", BROWSER_BEGIN) == f"{BEGIN}\nthis\n{END}between\n{BROWSER_BEGIN}\nnew\n{END}after\n"
 
 
 def test_a_plot_has_a_bar_for_each_figure() -> None:

@@ -20,7 +20,7 @@ from tests.support.tabs import Tab, World, eventually, open_world
 
 #: Seconds within which others are told that a tab has gone: the server's time of grace, and some.
 TOLD = 15.0
-#: Seconds within which a link is lost: three heartbeats after what was heard last, and some to see it on a busy machine.
+#: Seconds within which a link is lost: three heartbeats after what was heard last, and some on a busy machine.
 MISSED = 15.0 + 3.0
 #: Seconds within which a tab notices that nothing comes from the server any more.
 NOTICED = 45.0

@@ -386,6 +386,15 @@ class Actor:
         around = [self, *(actor for actor in self.stage.actors if actor.id in others)]
         await until(lambda: not any(self.id in (actor.id, link.remote.id) for actor in around for link in actor.links))
 
+    async def sees(self, other: Actor) -> None:
+        """Wait until a peer of another account is online here under its username, with its key."""
+
+        def so() -> bool:
+            is_online = self.peer._session.peers.get(other.id) == other.username
+            return is_online and self.peer._contacts.key_of(other.username) == other.keys.public
+
+        await until(so, what=f"{self.username} sees {other.username}")
+
     async def leave(self) -> None:
         """Stop."""
         self.stage.actors.remove(self)
@@ -434,15 +443,8 @@ class Stage:
 
     async def acquainted(self, one: Actor, other: Actor) -> None:
         """Wait until two peers of different accounts see each other."""
-
-        def so() -> bool:
-            return all(
-                here.peer._session.peers.get(there.id) == there.username
-                and here.peer._contacts.key_of(there.username) == there.keys.public
-                for here, there in ((one, other), (other, one))
-            )
-
-        await until(so, what="they see each other")
+        await one.sees(other)
+        await other.sees(one)
 
     def attack(self, *, tamper: Tamper | None = None, lie: Lie | None = None) -> None:
         """From now on the server is dishonest, and the time runs."""

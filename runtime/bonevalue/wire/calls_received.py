@@ -271,4 +271,4 @@ def _finite(seconds: Any) -> float | None:
         number = float(seconds)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if isfinite(number) else None
+    return number if isfinite(number) and number >= 0 else None

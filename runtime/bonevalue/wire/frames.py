@@ -179,7 +179,7 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True, rename="camel"):
     code: Annotated[str, Meta(min_length=1, max_length=32)]
     message: Annotated[str, Meta(max_length=4000)] = ""
     call_id: Annotated[str, Meta(max_length=64)] | None = None
-    retry_after: float | None = None
+    retry_after: Annotated[float, Meta(ge=0)] | None = None
 
 
 # -- frames ------------------------------------------------------------------------------------------------------------

@@ -60,9 +60,11 @@ export const removalRequest = (removals: { blob: Bytes; signatures: Bytes[] }[])
 });
 
 /** A link as `bv.links` tells of it, in seconds; of an attempt to make one there is only its life. */
-export async function describeLink({ remote, life, connection, roundTrip, active, agent, doubted }: PeerLink): Promise<unknown> {
+export async function describeLink(link: PeerLink): Promise<unknown> {
+  const { remote, life, roundTrip, active: calls, agent, doubted } = link;
   const { name, id, fingerprint } = remote;
   const { dialled, state, since } = life;
-  const path = await connection.path();
-  return { peer: { name, id }, dialled, state, seconds: now() - since, fingerprint, path, roundTrip, calls: active, agent, doubted };
+  const path = await link.connection.path();
+  const seconds = now() - since;
+  return { peer: { name, id }, dialled, state, seconds, fingerprint, path, roundTrip, calls, agent, doubted };
 }

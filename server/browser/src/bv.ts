@@ -26,6 +26,10 @@ declare const BV_VERSION: string;
 export const version = typeof BV_VERSION === 'string' ? BV_VERSION : '0';
 /** Seconds that a peer which leaves gives to calls under way. */
 const DRAIN = 2;
+/** Bytes of the longest body that is taken, unless the page says otherwise. */
+const DEFAULT_MAX_BODY = 8 * 2 ** 20;
+/** The largest number in any option: a timer of more ms would go off at once. */
+const MAX_OPTION = 2 ** 31 - 1;
 /** Removals are passed on so many in a call. */
 const MAX_REMOVALS = 256;
 
@@ -48,6 +52,9 @@ export class Peer implements BoneValue {
   /** Whether `connect` was called, and `disconnect` not since; a number for each time. */
   #turn = 0;
   #connected = false;
+  /** Since `connect` was called: whether the tab was online, and whether it was said that the server is away. */
+  #wasOnline = false;
+  #offlineTold = false;
   readonly #listeners = new Map<string, Set<(...values: any[]) => void>>();
   readonly #host: Host;
   readonly #calls = new Calls((error) => this.#emit('notice', error));
@@ -69,6 +76,7 @@ export class Peer implements BoneValue {
     const turn = ++this.#turn;
     try {
       requireCrypto();
+      checkOptions(options);
       const { url, host: dialled } = addressOf(host);
       const realm = realmOf(options.realm ?? dialled);
       this.username = usernameOf(username);
@@ -99,8 +107,8 @@ export class Peer implements BoneValue {
         if (event.type === 'wentOnline') resolve();
         this.#on(event);
       });
-      if (rpc?.maxBody) this.#host.settings.maxBody = rpc.maxBody;
-      if (pool?.heartbeat) this.#host.settings.heartbeat = pool.heartbeat / 1000;
+      this.#host.settings.maxBody = rpc?.maxBody ?? DEFAULT_MAX_BODY;
+      this.#host.settings.heartbeat = (pool?.heartbeat ?? 5000) / 1000;
       this.#calls.defaultTimeout = (rpc?.timeout ?? 30_000) / 1000;
       const links = new Links({
         host: this.#host,
@@ -122,7 +130,7 @@ export class Peer implements BoneValue {
         (error) => {
           reject(error);
           if (turn !== this.#turn) return;
-          this.#emit('disconnect', error);
+          if (this.#wasOnline) this.#emit('disconnect', error);
           this.#end();
         },
       );
@@ -143,7 +151,7 @@ export class Peer implements BoneValue {
 
   #end(): void {
     this.#turn++;
-    this.#connected = false;
+    this.#connected = this.#wasOnline = this.#offlineTold = false;
     this.#online?.links.stop(DRAIN).catch(reportError);
     this.#online = null;
     this.#calls.use(null, new Map());
@@ -192,11 +200,14 @@ export class Peer implements BoneValue {
     switch (event.type) {
       case 'wentOnline':
         this.#id = event.peerId;
+        this.#wasOnline = true;
+        this.#offlineTold = false;
         links.wentOnline(event.peerId);
         return this.#emit('connect');
       case 'wentOffline':
         links.wentOffline();
-        return this.#emit('disconnect');
+        if (event.retryIn !== null) this.#emit('disconnect'); // else it is told with the error that ended it
+        return;
       case 'attemptFailed':
         return this.#attemptFailed(event.error);
       case 'peerConnected':
@@ -232,12 +243,10 @@ export class Peer implements BoneValue {
     }
   }
 
-  #told = false;
-
   #attemptFailed(error: BVErrorInfo): void {
     // One line when it begins, and not one a try.
-    if (!this.#told) console.warn(`BoneValue: ${error.message}; trying again`);
-    this.#told = true;
+    if (!this.#offlineTold) console.warn(`BoneValue: ${error.message}; trying again`);
+    this.#offlineTold = true;
   }
 
   #refused(error: BVErrorInfo, about: string): void {
@@ -343,6 +352,15 @@ export class Peer implements BoneValue {
         send_buffer_bytes: links.reduce((sum, link) => sum + link.sendBuffer, 0),
       },
     };
+  }
+}
+
+/** Raise TypeError for a number that makes no sense, before it makes none somewhere deep. */
+function checkOptions({ pool, rpc }: ConnectOptions): void {
+  for (const [key, value] of Object.entries({ ...pool, ...rpc })) {
+    if (value !== undefined && !(typeof value === 'number' && value > 0 && value <= MAX_OPTION)) {
+      throw new TypeError(`${key} is a number from 1 to ${MAX_OPTION}`);
+    }
   }
 }
 

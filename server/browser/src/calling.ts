@@ -53,6 +53,7 @@ export class Calls {
   }
 
   choose(query: string): PeerInfo {
+    if (!this.#pool) throw new BVError('unavailable', 'not connected: call connect() first');
     const peers = this.resolve(query);
     const peer = peers.find(({ id }) => this.#pool?.current(id)) ?? peers[0];
     if (!peer) throw new BVError('no_target', `nobody is online under "${query}"`);
@@ -66,7 +67,8 @@ export class Calls {
         try {
           return await link.call(module, body, raw, how());
         } catch (error) {
-          if (!idempotent || !(error instanceof BVError) || error.code !== 'link_lost') throw error;
+          // A module may claim the code as well; only whose link has ended was lost.
+          if (!idempotent || !(error instanceof BVError) || error.code !== 'link_lost' || !link.ended) throw error;
           idempotent = false;
           link = await this.#linkAgain(peer, how(), error);
         }
@@ -126,7 +128,7 @@ export class Calls {
 
   async #link(peer: PeerInfo, { timeout, signal }: How): Promise<PeerLink> {
     const pool = this.#pool;
-    if (!pool) throw new BVError('unavailable', 'not connected: call $BV.connect() first');
+    if (!pool) throw new BVError('unavailable', 'disconnected');
     if (peer.id === pool.ownId) throw new BVError('no_target', 'a peer does not call itself');
     const current = pool.current(peer.id);
     const link = current ?? (await within(pool, peer, timeout, signal));

@@ -145,12 +145,15 @@ export class Dialler {
   async dial(peerId: string, name: string, life: LinkLife, signal: AbortSignal): Promise<PeerLink> {
     life.name = name;
     const setUp = newSetUp(peerId, newSession());
+    this.#setUps.set(keyOf(peerId, setUp.session), setUp);
     const run = (connection: Connection, stop: AbortSignal) => this.#dial(setUp, name, life, connection, stop);
     try {
       return await this.#run(setUp, `no link to ${name}/${peerId}`, life, signal, run);
     } catch (error) {
       this.#note(error, peerId);
       throw error;
+    } finally {
+      this.#forget(setUp);
     }
   }
 
@@ -295,7 +298,9 @@ export class Dialler {
       }
     } catch (error) {
       const { code, retryAfter } = error as BVError;
-      if (session && !mine.stop.signal.aborted && !setUp.isTold) this.#refuse(sender, session, error as BVError);
+      // Not for a repetition of an offer that is being answered.
+      const isOwn = this.#setUps.get(key) === setUp;
+      if (session && isOwn && !mine.stop.signal.aborted && !setUp.isTold) this.#refuse(sender, session, error as BVError);
       // What both sides dialled at once is no news if the other link won.
       if (code !== 'connect_failed' || (retryAfter === undefined && !places.current(sender))) this.#note(error, sender);
     } finally {
@@ -365,7 +370,6 @@ export class Dialler {
     const late = new BVError('connect_failed');
     const timer = setTimeout(() => stop.abort(late), timeout * 1000);
     this.#stops.set(stop, life.dialled ? '' : setUp.peer);
-    this.#setUps.set(keyOf(setUp.peer, setUp.session), setUp);
     const either = AbortSignal.any([signal, stop.signal]);
     let connection: Connection | null = null;
     life.to('gathering');
@@ -395,7 +399,6 @@ export class Dialler {
     } finally {
       clearTimeout(timer);
       this.#stops.delete(stop);
-      this.#forget(setUp);
     }
   }
 
@@ -447,7 +450,7 @@ export class Dialler {
     }
   }
 
-  #refuse(to: string, session: string, { code, message, retryAfter }: BVError): void {
+  #refuse(to: string, session: string, { code = 'connect_failed', message, retryAfter }: Partial<BVError> & Error): void {
     const why = code === 'connect_failed' ? `the other side failed: ${message}` : message;
     const error = { code, message: why.slice(0, MAX_REASON), ...(retryAfter !== undefined && { retryAfter }) };
     try {

@@ -118,7 +118,7 @@ export class DiscoveryClient {
     const changed = (): void => this.networkChanged();
     // A page that was hidden or frozen, or a machine that slept: who knows what became of the socket.
     globalThis.addEventListener?.('online', changed, { signal });
-    globalThis.addEventListener?.('pageshow', changed, { signal });
+    globalThis.addEventListener?.('pageshow', ({ persisted }) => persisted && changed(), { signal });
     globalThis.document?.addEventListener('resume', changed, { signal });
     globalThis.document?.addEventListener('visibilitychange', () => document.hidden || changed(), { signal });
     this.#do(() => this.session.state === 'offline' && this.session.start());
@@ -222,7 +222,7 @@ export class DiscoveryClient {
     this.#handOut();
     const { session } = this;
     if (!session.wantsSocket) this.#drop();
-    else if (!this.#socket) this.#open();
+    else if (!this.#socket && session.state === 'connecting') this.#open();
     clearTimeout(this.#timer);
     const moments = [session.timer(), this.#socket && this.#lookAt, this.#write()].filter((moment) => moment !== null);
     if (moments.length) {

@@ -108,7 +108,7 @@ export class Flow {
     else this.wake();
   }
 
-  /** Send one more item of a stream; gives what to await before the next one, while the remote peer does not keep up. */
+  /** Send one more item of a stream; gives what to await before the next one while the remote peer does not keep up. */
   put(stream: OutgoingItems, item: Item): Promise<void> | null {
     if (stream.ended) throw new BVError('link_lost', 'the call is over, nobody takes its items');
     this.#table.pushItem(stream, item);
@@ -124,8 +124,8 @@ export class Flow {
     const link = this.#link;
     const table = this.#table;
     if (link.buffered > LIMIT) {
-      if (table.waiting > LIMIT) this.#onStalled(new BVError('slow', 'the peer makes more calls than it reads answers'));
-      else this.gauge();
+      if (table.waiting <= LIMIT) this.gauge();
+      else this.#onStalled(new BVError('slow', 'the peer makes more calls than it reads answers'));
       return;
     }
     const { hasBulk } = table;

@@ -3,6 +3,9 @@
 import { now } from './timing.ts';
 import type { CallTable } from './wire/calls.ts';
 
+/** Milliseconds that a timer takes at most; a longer one would be over at once. */
+const MAX_WAIT = 2 ** 31 - 1;
+
 export class Holding {
   /** When a call ended last, in monotonic seconds. */
   usedAt = now();
@@ -61,14 +64,14 @@ export class Holding {
   }
 
   #lookIn(seconds: number): void {
-    this.#timer = setTimeout(() => this.#look(), seconds * 1000);
+    this.#timer = setTimeout(() => this.#look(), Math.min(seconds * 1000, MAX_WAIT));
   }
 
   #look(): void {
     this.#timer = undefined;
     const left = this.usedAt + this.#idleTimeout - now();
     if (this.#table.active || left > 0) {
-      this.#lookIn(Math.max(left, this.#idleTimeout / 10));
+      this.#lookIn(Math.max(left, this.#idleTimeout / 10, 0.05));
       return;
     }
     this.#kept = false;

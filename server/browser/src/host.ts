@@ -15,6 +15,8 @@ import type { Item } from './wire/streams.ts';
 /** Bytes that all links together may hold of what has come in and is not complete, or not taken. */
 const MEMORY = 64 * 2 ** 20;
 const DEFAULT_CONCURRENCY = 64;
+/** More than all links together may have under way. */
+const MAX_CONCURRENCY = 2 ** 20;
 /**
  * Codes of errors that a handler may throw for its caller to see. Any other, and one that came from a call of the
  * handler's own, is `handler_failed`: the caller cannot do anything about it.
@@ -73,7 +75,7 @@ export class Host {
   readonly modules = new Map<string, Served>();
   readonly counters: Counters = {
     calls_made: 0, calls_served: 0, items_sent: 0, items_received: 0, limited: {}, refused: {},
-  }; // prettier-ignore
+  };
   #logged = 0;
   #loggedSince = 0;
 
@@ -88,14 +90,15 @@ export class Host {
 
   /** Serve a module, in place of one that has its name; null ends that. */
   serve(name: string, handler: Handler | null, options: ModuleOptions = {}): void {
-    const { allow = ['*'], concurrency = DEFAULT_CONCURRENCY, doc = '', stream = false, request = null, response = null } = options;
+    const { allow = ['*'], concurrency = DEFAULT_CONCURRENCY, doc = '', stream = false } = options;
+    const { request = null, response = null } = options;
     const { length } = utf8(name);
     if (!length || length > MAX_MODULE_NAME) throw new TypeError(`a module name has 1 to ${MAX_MODULE_NAME} bytes`);
     if (!handler) this.modules.delete(name);
     else if (typeof handler !== 'function') throw new TypeError('a handler is a function');
     else if (!(concurrency >= 1)) throw new TypeError('concurrency is at least 1');
     else {
-      const slots = new FairSlots<PromiseWithResolvers<void>>(Math.floor(concurrency));
+      const slots = new FairSlots<PromiseWithResolvers<void>>(Math.min(Math.floor(concurrency), MAX_CONCURRENCY));
       this.modules.set(name, { name, handler, allow: new Set(allow), doc, stream, request, response, slots });
     }
   }
@@ -147,8 +150,12 @@ export class Host {
 
   /** What the caller is told of an error; what it need not know is for the console. */
   #spoken({ call, caller, callId }: Job, error: any): BVError {
-    const { code, peer, message, retryAfter } = Object(error);
-    if (SPOKEN.test(code) && peer === undefined) return new BVError(code, String(message), { callId, retryAfter });
+    try {
+      const { code, peer, message, retryAfter } = Object(error);
+      if (SPOKEN.test(code) && peer === undefined) return new BVError(code, String(message), { callId, retryAfter });
+    } catch {
+      // One that cannot even be looked at says nothing.
+    }
     if (now() - this.#loggedSince > 10) {
       this.#loggedSince = now();
       this.#logged = 0;

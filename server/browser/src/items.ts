@@ -16,7 +16,7 @@ export async function encodeValue(value: Sendable): Promise<[body: Bytes, raw: b
 
 /** Whether a value is an iterator, so that it stands for a stream. Lists are values, and so are texts. */
 export const isStream = (value: any): boolean =>
-  value != null && (Symbol.asyncIterator in Object(value) || typeof value.next === 'function' || 'getReader' in Object(value));
+  !!(value?.[Symbol.asyncIterator] || value?.getReader || typeof value?.next === 'function');
 
 /** An iterator over items of any kind. */
 export function iteratorOf(items: Items): AsyncIterator<Sendable> {
@@ -37,7 +37,7 @@ async function* pieces(blob: Blob): AsyncGenerator<Blob> {
   for (let at = 0; at < blob.size; at += PIECE) yield blob.slice(at, at + PIECE);
 }
 
-/** Of bytes, the browser decides how many it gives at once; and not every browser can iterate over a stream of its own. */
+/** Of bytes, the browser decides how many it gives at once; and not every one can iterate over a stream of its own. */
 async function* read(stream: ReadableStream): AsyncGenerator<Sendable> {
   const reader = stream.getReader();
   try {
@@ -58,7 +58,11 @@ async function* read(stream: ReadableStream): AsyncGenerator<Sendable> {
  *
  * @param put what it gives, if anything, is awaited before the next item is asked for.
  */
-export async function handOver(items: Items, put: (item: Item) => Promise<void> | null, over: AbortSignal): Promise<void> {
+export async function handOver(
+  items: Items,
+  put: (item: Item) => Promise<void> | null,
+  over: AbortSignal,
+): Promise<void> {
   const source = iteratorOf(items);
   let closing: Promise<unknown> | undefined;
   let goOn = (): void => {};
@@ -88,7 +92,7 @@ export async function handOver(items: Items, put: (item: Item) => Promise<void> 
 }
 
 /** Where items arrive. */
-interface Source {
+export interface Source {
   readonly ended: boolean;
   readonly dropped: boolean;
   readonly length: number;

@@ -8,17 +8,17 @@
 import { BVError } from './errors.ts';
 import { Flow } from './flow.ts';
 import { Holding } from './holding.ts';
-import type { Answering, Host } from './host.ts';
-import { handOver, ReceivedItems, singleItem } from './items.ts';
+import type { Host } from './host.ts';
+import { handOver, ReceivedItems, singleItem, type Source } from './items.ts';
 import type { LinkLife } from './life.ts';
-import { Asker, CallMoved, type How } from './link_calls.ts';
+import { answerTo, Asker, CallMoved, type How, type Outlet } from './link_calls.ts';
 import type { Connection, Link } from './link.ts';
-import { later, now, settles } from './timing.ts';
+import { later, now, orGivenUp, settles } from './timing.ts';
 import type { Value } from './types.ts';
 import { CallTable } from './wire/calls.ts';
 import { decodeBody, RAW, STREAM, TAKES_STREAM } from './wire/frames.ts';
 import { INLINE_BODY, type Event, type OutgoingCall, type ReceivedCall } from './wire/link_core.ts';
-import type { IncomingItems } from './wire/streams.ts';
+import type { Item, OutgoingItems } from './wire/streams.ts';
 
 export { CallMoved };
 
@@ -75,12 +75,20 @@ export class PeerLink {
   readonly #gone = later<BVError>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerDue = Infinity;
+  readonly #outlet: Outlet;
   readonly #holding: Holding;
   readonly #pongs = new Map<number, PromiseWithResolvers<number>>();
   /** The ping that ends the doubt about the path, 0 if there is none. */
   #doubt = 0;
 
-  constructor(link: Link, connection: Connection, remote: Remote, proof: Proof, life: LinkLife, options: PeerLinkOptions) {
+  constructor(
+    link: Link,
+    connection: Connection,
+    remote: Remote,
+    proof: Proof,
+    life: LinkLife,
+    options: PeerLinkOptions,
+  ) {
     const { offerer, host, idleTimeout } = options;
     this.remote = remote;
     this.offerer = offerer;
@@ -98,6 +106,14 @@ export class PeerLink {
       () => this.#nowIdle(),
       (error) => this.#violated(error),
     );
+    this.#outlet = {
+      table: this.#table,
+      flow: this.#flow,
+      put: this.#put,
+      taken: this.#taken,
+      carryOut: () => this.#carryOut(),
+      nowIdle: () => this.#nowIdle(),
+    };
     this.#holding = new Holding(this.#table, idleTimeout, () => this.#carryOut());
     link.onMessage = (message) => this.#pump(() => this.#table.receive(message, now()));
     link.onClosed = (reason) => this.#lost(reason);
@@ -178,7 +194,7 @@ export class PeerLink {
   async #ask(module: string, body: Uint8Array, raw: boolean, how: How, takesStream: number): Promise<any> {
     const { items, signal } = how;
     let { timeout } = how;
-    if (!this.#flow.isClear) timeout = await this.#untilClear(timeout);
+    if (!this.#flow.isClear) timeout = await this.#untilClear(timeout, signal);
     const cancelled = (): BVError => this.#about('cancelled', 'the call was cancelled');
     if (signal?.aborted) throw cancelled();
 
@@ -211,9 +227,10 @@ export class PeerLink {
   }
 
   /** Wait while too much is to be sent; gives what is left of the time. */
-  async #untilClear(timeout: number): Promise<number> {
+  async #untilClear(timeout: number, signal = new AbortController().signal): Promise<number> {
     const deadline = now() + timeout;
-    if (await settles(this.#flow.untilClear(), timeout)) return deadline - now();
+    const clear = settles(this.#flow.untilClear(), timeout);
+    if (await orGivenUp(clear, signal).catch(() => true)) return deadline - now();
     throw this.#about('deadline', "the peer did not read what it was sent within the call's time");
   }
 
@@ -244,7 +261,7 @@ export class PeerLink {
     return call;
   }
 
-  #itemsOf(module: string, source: IncomingItems | ReturnType<typeof singleItem>, closed: (() => void) | null): ReceivedItems {
+  #itemsOf(module: string, source: Source, closed: (() => void) | null): ReceivedItems {
     return new ReceivedItems(source, this.#taken, closed, (problem) => this.#notJson(module, problem));
   }
 
@@ -256,7 +273,7 @@ export class PeerLink {
     return new BVError(code, message, { peer: this.remote.id });
   }
 
-  readonly #put = (stream: Parameters<Flow['put']>[0], item: Parameters<Flow['put']>[1]): Promise<void> | null => {
+  readonly #put = (stream: OutgoingItems, item: Item): Promise<void> | null => {
     this.#host.counters.items_sent++;
     return this.#flow.put(stream, item);
   };
@@ -271,49 +288,7 @@ export class PeerLink {
 
   #received(call: ReceivedCall): void {
     if (call.deadline < this.#timerDue) this.#arm();
-    call.context = this.#host.start(call, this.remote, this.#answering(call));
-  }
-
-  /** Where the answer to a call goes. */
-  #answering(call: ReceivedCall): Answering {
-    const table = this.#table;
-    const flow = this.#flow;
-    let items: ReceivedItems | null = null;
-    if (call.items) {
-      const malformed = (problem: string): BVError => new BVError('bad_request', `an item is not JSON: ${problem}`);
-      const received = (items = new ReceivedItems(call.items, this.#taken, null, malformed));
-      call.items.context = (): void => received.arrived();
-    }
-    return {
-      takesStream: call.takesStream,
-      items,
-      blocked: () => (flow.isClear ? null : flow.untilClear()),
-      reply: (body, raw) => {
-        table.reply(call, body, raw, now());
-        if (!this.active) {
-          flow.flush(); // nothing else can join it
-          this.#nowIdle();
-          return;
-        }
-        flow.wakeForPacket();
-        if (items) this.#carryOut(); // whoever still waits for its items learns that there are no more
-        if (body.length > INLINE_BODY) flow.gauge();
-      },
-      fail: (error) => {
-        table.fail(call, error, now());
-        if (this.active) this.#carryOut();
-        else this.#nowIdle();
-      },
-      begin: () => {
-        const stream = table.begin(call, now());
-        flow.wake();
-        return (item) => this.#put(stream, item);
-      },
-      end: () => {
-        table.end(call);
-        flow.wake();
-      },
-    };
+    call.context = this.#host.start(call, this.remote, answerTo(call, this.#outlet));
   }
 
   // -- round trip -----------------------------------------------------------------------------------------------------
@@ -325,7 +300,8 @@ export class PeerLink {
     const number = this.#table.ping(now());
     this.#pongs.set(number, pong);
     this.#flow.wake();
-    const timer = setTimeout(() => pong.reject(this.#about('deadline', `no answer to a ping within ${timeout} s`)), timeout * 1000);
+    const late = (): void => pong.reject(this.#about('deadline', `no answer to a ping within ${timeout} s`));
+    const timer = setTimeout(late, timeout * 1000);
     try {
       return await pong.promise;
     } finally {

@@ -4,7 +4,7 @@ import type { Calls } from './calling.ts';
 import { BVError } from './errors.ts';
 import type {
   BVErrorInfo, CallAllOptions, CallOptions, Json, ModuleInfo, PeerInfo, PingResult, Result, Sendable, Target,
-  UnaryOptions,
+  UnaryOptions, Value,
 } from './types.ts';
 
 /** Most modules that are believed of a peer. */
@@ -51,55 +51,62 @@ export class CallTarget implements Target {
     return this.#calls.callPeer(this.#calls.choose(this.query), module, request, options);
   }
 
-  async *callAll(module: string, request?: Sendable, options: CallAllOptions = {}): AsyncGenerator<Result> {
-    const waiting = this.peers();
-    const { concurrency = waiting.length, first = Infinity } = options;
-    if (waiting.length && !(concurrency >= 1 && first >= 1)) throw new TypeError('concurrency and first are at least 1');
-    const giveUp = new AbortController();
-    const signal = options.signal ? AbortSignal.any([options.signal, giveUp.signal]) : giveUp.signal;
-    const ended: (Result | { readonly raised: unknown })[] = [];
-    let wanted = first;
-    let underWay = 0;
-    let wake = (): void => {};
-
-    const ask = (): void => {
-      const peer = wanted > 0 ? waiting.shift() : undefined;
-      if (!peer) return;
-      underWay++;
-      this.#calls.callPeer(peer, module, request, { ...options, signal }).then(
-        (response) => done({ peer, response, error: null }, 1),
-        (error) => done(error instanceof BVError ? { peer, response: undefined, error } : { raised: error }, 0),
-      );
-    };
-    const done = (result: (typeof ended)[number], good: number): void => {
-      underWay--;
-      if (wanted <= 0) return;
-      ended.push(result);
-      wanted -= good;
-      ask();
-      wake();
-    };
-
-    try {
-      for (let n = 0; n < concurrency && waiting.length; n++) ask();
-      while (ended.length || (underWay && wanted > 0)) {
-        const result = ended.shift();
-        if (!result) await new Promise<void>((resolve) => (wake = resolve));
-        else if ('raised' in result) throw result.raised;
-        else yield result;
-      }
-    } finally {
-      wanted = 0;
-      giveUp.abort();
-    }
+  callAll(module: string, request?: Sendable, options: CallAllOptions = {}): AsyncIterableIterator<Result> {
+    const { concurrency = Infinity, first = Infinity } = options;
+    if (!(concurrency >= 1 && first >= 1)) throw new TypeError('concurrency and first are at least 1');
+    return cancellable(options.signal, (signal, left) =>
+      this.#results((peer) => this.#calls.callPeer(peer, module, request, { ...options, signal }), concurrency, first, left),
+    );
   }
 
-  async *stream(module: string, request?: Sendable, options: CallOptions = {}): AsyncGenerator<any> {
-    const items = await this.#calls.openStream(this.#calls.choose(this.query), module, request, options);
-    try {
-      yield* items;
-    } finally {
-      items.close();
+  stream(module: string, request?: Sendable, options: CallOptions = {}): AsyncIterableIterator<any> {
+    const calls = this.#calls;
+    const choose = (): PeerInfo => calls.choose(this.query);
+    return cancellable(options.signal, async function* (signal) {
+      const items = await calls.openStream(choose(), module, request, { ...options, signal });
+      try {
+        yield* items;
+      } finally {
+        items.close();
+      }
+    });
+  }
+
+  /** What all peers answer, in the order in which they do; `left` is aborted when nobody looks any more. */
+  async *#results(
+    call: (peer: PeerInfo) => Promise<Value>,
+    concurrency: number,
+    wanted: number,
+    left: AbortSignal,
+  ): AsyncGenerator<Result> {
+    const waiting = this.peers();
+    const ended: (Result | { readonly raised: unknown })[] = [];
+    let underWay = 0;
+    let wake = (): void => {};
+    const ask = (): void => {
+      const peer = wanted > 0 && !left.aborted ? waiting.shift() : undefined;
+      if (!peer) return;
+      underWay++;
+      call(peer).then(
+        (response) => done({ peer, response, error: null }),
+        (error) => done(error instanceof BVError ? { peer, response: undefined, error } : { raised: error }),
+      );
+    };
+    const done = (result: (typeof ended)[number]): void => {
+      underWay--;
+      if (wanted > 0) {
+        ended.push(result);
+        if ('error' in result && !result.error) wanted--;
+        ask();
+      }
+      wake();
+    };
+    for (let n = 0; n < concurrency && waiting.length; n++) ask();
+    while (!left.aborted && (ended.length || (underWay && wanted > 0))) {
+      const result = ended.shift();
+      if (!result) await new Promise<void>((resolve) => (wake = resolve));
+      else if ('raised' in result) throw result.raised;
+      else yield result;
     }
   }
 
@@ -117,6 +124,41 @@ export class CallTarget implements Target {
   async ping(options: { timeout?: number } = {}): Promise<PingResult> {
     return this.#calls.pingPeer(this.#calls.choose(this.query), options.timeout);
   }
+}
+
+/**
+ * A generator whose calls end at once when nobody looks any more: `return()` of a plain one would wait for what it is
+ * waiting for. `run` gets a signal for its calls, and one for just that.
+ */
+function cancellable<T>(
+  given: AbortSignal | undefined,
+  run: (signal: AbortSignal, left: AbortSignal) => AsyncGenerator<T>,
+): AsyncIterableIterator<T> {
+  const giveUp = new AbortController();
+  const left = giveUp.signal;
+  const generator = run(given ? AbortSignal.any([given, left]) : left, left);
+  const over = { done: true, value: undefined } as const;
+  return {
+    async next() {
+      try {
+        const result = await generator.next();
+        if (result.done) giveUp.abort(); // all are answered that were wanted: the others are not
+        return left.aborted ? over : result;
+      } catch (error) {
+        if (left.aborted) return over;
+        giveUp.abort();
+        throw error;
+      }
+    },
+    async return() {
+      giveUp.abort();
+      await generator.return(undefined);
+      return over;
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
 }
 
 function isDescription(value: Json): boolean {

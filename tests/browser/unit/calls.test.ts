@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { BVError } from '../../../server/browser/src/errors.ts';
-import { equalBytes, fromHex, fromUtf8, hex, utf8 } from '../../../server/browser/src/wire/bytes.ts';
+import { concat, equalBytes, fromHex, fromUtf8, hex, utf8 } from '../../../server/browser/src/wire/bytes.ts';
 import { CallTable } from '../../../server/browser/src/wire/calls.ts';
 import { encode, encodeHold, ERROR, split } from '../../../server/browser/src/wire/frames.ts';
 import {
@@ -29,8 +29,14 @@ function short(data: Uint8Array): string {
   return text;
 }
 
-const long = (text: string): Uint8Array<ArrayBuffer> =>
-  fromHex(text.replace(/\[(..)\*(\d+)\]/g, (_, digits, count) => digits.repeat(Number(count))));
+function long(text: string): Uint8Array<ArrayBuffer> {
+  const parts = [...text.matchAll(/\[(..)\*(\d+)\]|[^[]+/g)];
+  return concat(
+    ...parts.map(([digits, repeated, count]) =>
+      repeated ? new Uint8Array(Number(count)).fill(parseInt(repeated, 16)) : fromHex(digits),
+    ),
+  );
+}
 
 /** A message as transcripts write it: its errors without their texts. */
 function written(message: Uint8Array): string {
@@ -90,8 +96,10 @@ class Side {
         return [event.type, event.call.context];
       case 'items':
         return [event.type, event.items.call, event.items.length, event.items.ended, event.items.dropped];
-      case 'failed':
-        return [event.type, event.call.context, event.error.code, event.error.callId ?? null, event.error.retryAfter ?? null];
+      case 'failed': {
+        const { code, callId = null, retryAfter = null } = event.error;
+        return [event.type, event.call.context, code, callId, retryAfter];
+      }
       case 'hold':
         return [event.type, event.holding];
       case 'pong':
@@ -105,11 +113,10 @@ class Side {
   receive(message: Uint8Array, at: number): Event[] {
     this.table.receive(message, at);
     const events = this.table.events();
-    const proof = events.findIndex(({ type }) => type === 'proof');
-    if (proof < 0) return events;
-    const [{ signature }] = events.splice(proof, 1) as [{ signature: Uint8Array }];
-    this.table.proved(equalBytes(signature, this.expected), at);
-    return events;
+    const proof = events.find((event) => event.type === 'proof');
+    if (proof === undefined) return events;
+    this.table.proved(equalBytes(proof.signature, this.expected), at);
+    return events.filter((event) => event !== proof);
   }
 
   seen(): unknown[] {
@@ -155,8 +162,9 @@ function play(step: any, side: Side, other: Side): object {
         table.reply(side.received.get(call)!, body, raw, at);
         break;
       case 'fail': {
-        const extra = { ...(step.callId && { callId: step.callId }), ...(step.retryAfter && { retryAfter: step.retryAfter }) };
-        table.fail(side.received.get(call)!, new BVError(step.code, 'no', extra), at);
+        const { code, callId, retryAfter } = step;
+        const extra = { ...(callId && { callId }), ...(retryAfter && { retryAfter }) };
+        table.fail(side.received.get(call)!, new BVError(code, 'no', extra), at);
         break;
       }
       case 'begin':
@@ -213,7 +221,8 @@ function play(step: any, side: Side, other: Side): object {
 
 /** What a step says that comes of it. */
 function wanted({ messages, events, fails, item, seen }: any): object {
-  return Object.fromEntries(Object.entries({ messages, events, fails, item, seen }).filter(([, value]) => value !== undefined));
+  const all = Object.entries({ messages, events, fails, item, seen });
+  return Object.fromEntries(all.filter(([, value]) => value !== undefined));
 }
 
 for (const { name, settings, memory, steps } of links as any[]) {

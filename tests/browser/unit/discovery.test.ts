@@ -237,13 +237,12 @@ scene('gives up a socket that does not open', async (scene) => {
 
 scene('asks once why it is not let in, and gives up if it is for its origin', async (scene) => {
   let asked = '';
-  Object.assign(globalThis, {
-    location: globalThis.location ?? { origin: 'https://page.example' },
-    fetch: async (url: URL) => {
-      asked = String(url);
-      return { json: async () => ({ allowed: false }) };
-    },
-  });
+  const fetch = async (url: URL): Promise<object> => {
+    asked = String(url);
+    return { json: async () => ({ allowed: false }) };
+  };
+  // Outside of a browser there is no page; in one, to set its location would leave it.
+  Object.assign(globalThis, { fetch }, !globalThis.location && { location: { origin: 'https://page.example' } });
   const socket = await scene.start();
   socket.lose();
   assert.equal(((await scene.over) as { code: string }).code, 'origin_refused');
@@ -306,7 +305,7 @@ scene('asks at once when the network may have changed, and then hurries', async 
   const socket = await scene.online();
   await scene.clock.advance(5);
   scene.page.dispatchEvent(new globalThis.Event('online'));
-  scene.page.dispatchEvent(new globalThis.Event('pageshow'));
+  scene.page.dispatchEvent(Object.assign(new globalThis.Event('pageshow'), { persisted: true }));
   await scene.until(() => socket.saidOf('ping').length);
   await scene.clock.advance(3.1);
   assert.equal(FakeSocket.all.length, 2);
@@ -359,6 +358,14 @@ scene('leaves a server that says more than it can take in', async (scene) => {
   for (let number = 0; number < 17; number++) socket.tell(long);
   assert.equal(socket.closedWith, 4000);
   await scene.until(() => scene.session.state === 'waiting');
+  assert.equal(FakeSocket.all.length, 1);
+});
+
+scene('a page that is shown for the first time changes nothing', async (scene) => {
+  const socket = await scene.start();
+  scene.page.dispatchEvent(Object.assign(new globalThis.Event('pageshow'), { persisted: false }));
+  await scene.clock.advance(0);
+  assert.equal(scene.socket, socket);
 });
 
 scene('leaves a server that breaks the protocol, by binary frames too', async (scene) => {

@@ -14,7 +14,7 @@ export class FakeClock {
   readonly #timers = new Map<number, Timer>();
   #last = 0;
   /** What the machine has. */
-  static readonly #turn = globalThis.setTimeout;
+  static readonly #turn = globalThis.setTimeout.bind(globalThis);
 
   /** Run a test by this clock. */
   static async run(test: (clock: FakeClock) => Promise<void>): Promise<void> {
@@ -65,10 +65,4 @@ export class FakeClock {
     this.#timers.set(++this.#last, { due: this.now + Math.max(0, ms) / 1000, run, every });
     return this.#last;
   }
-}
-
-/** What has become of a promise: `pending`, what it gave, or the error it failed with. */
-export async function outcome<T>(promise: Promise<T>): Promise<T | 'pending' | Error> {
-  const pending = new Promise<'pending'>((done) => queueMicrotask(() => queueMicrotask(() => done('pending'))));
-  return Promise.race([promise.catch((error: Error) => error), pending.then(() => pending)]);
 }

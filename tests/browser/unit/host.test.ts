@@ -86,6 +86,28 @@ test('what a handler throws is for its own console, but for what it says to the 
   assert.ok(lines.some((line) => /an error failed, call [0-9a-f]{12} from alice\/1.*secret/.test(line)));
 });
 
+test('an error that makes no sense is one all the same', () =>
+  quietly(() =>
+    linked(async (alice, bob) => {
+      const odd: unknown[] = [
+        { code: Symbol('busy') },
+        { code: 'busy', message: Object.create(null) },
+        Object.defineProperty({}, 'code', { get: () => assert.ok(false, 'not for you') }),
+      ];
+      for (const error of odd) {
+        bob.host.serve('Odd', () => Promise.reject(error));
+        await assert.rejects(call(alice, 'Odd'), fails('handler_failed'));
+      }
+      for (const retryAfter of [-1, NaN, Infinity, '5']) {
+        bob.host.serve('Odd', () => {
+          throw Object.assign(new Error('later'), { code: 'busy', retryAfter });
+        });
+        await assert.rejects(call(alice, 'Odd'), (error: any) => error.code === 'busy' && !('retryAfter' in error));
+      }
+      assert.ok(alice.link.usable);
+    }),
+  ).then(() => {}));
+
 test('who floods the console with failures does not', async () => {
   const lines = await quietly(() =>
     linked(async (alice, bob) => {
@@ -141,6 +163,16 @@ test('so many calls run at once, and the others wait', () =>
     await Promise.all(Array.from({ length: 12 }, () => call(alice, 'Slow')));
     assert.equal(most, 3);
     assert.equal(bob.host.counters.limited['concurrency'], 9);
+  }));
+
+test('a module may take as many calls as there are', () =>
+  linked(async (alice, bob) => {
+    let running = 0;
+    bob.host.serve('Together', async () => {
+      running++;
+      await until(() => running === 10);
+    }, { concurrency: Infinity });
+    await Promise.all(Array.from({ length: 10 }, () => call(alice, 'Together')));
   }));
 
 test('a call that gives up while it waits is never run, and one that runs keeps its slot', () =>
@@ -237,7 +269,8 @@ test('a peer tells what it serves, to each what it may call', () =>
     bob.host.serve('Hidden', () => 1, { allow: ['carol'] });
     const modules = await call(alice, 'bv.modules');
     assert.deepEqual(modules.map(({ name }: { name: string }) => name), ['Open', 'bv.modules']);
-    assert.deepEqual(modules[0], { name: 'Open', doc: 'Does it.', stream: true, request: { type: 'null' }, response: null });
+    const request = { type: 'null' };
+    assert.deepEqual(modules[0], { name: 'Open', doc: 'Does it.', stream: true, request, response: null });
     for (const own of ['bv.links', 'bv.stats', 'bv.removals']) await assert.rejects(call(alice, own), fails('denied'));
   }));
 
@@ -254,11 +287,13 @@ test('removals are taken in one by one', () =>
     });
     const { handler, allow } = host.modules.get('bv.removals')!;
     assert.deepEqual([...allow], ['Us']);
-    const request = removalRequest([0, 1, 2].map((each) => ({ blob: Uint8Array.of(each), signatures: [Uint8Array.of(9)] })));
+    const signatures = [Uint8Array.of(9)];
+    const request = removalRequest([0, 1, 2].map((each) => ({ blob: Uint8Array.of(each), signatures })));
     assert.equal(await handler({ request } as Call), undefined);
     assert.deepEqual(taken, ['1 9', '2 9']);
-    for (const wrong of [null, [], { removals: 1 }, { removals: [1] }, { removals: [{ blob: '?', signature: '' }] },
-      { removals: Array(257).fill({ blob: 'AA', signature: 'AA' }) }]) { // prettier-ignore
+    const tooMany = Array(257).fill({ blob: 'AA', signature: 'AA' });
+    for (const removals of [undefined, 1, [1], [{ blob: '?', signature: '' }], tooMany]) {
+      const wrong = removals && { removals };
       await assert.rejects(async () => handler({ request: wrong } as Call), fails('bad_request'));
     }
     const row = (await describeLink(link)) as Record<string, unknown>;

@@ -2,48 +2,33 @@
 
 import { Host } from '../../../server/browser/src/host.ts';
 import { LinkLife } from '../../../server/browser/src/life.ts';
-import { LinkBase, type Connection } from '../../../server/browser/src/link.ts';
+import type { Connection } from '../../../server/browser/src/link.ts';
 import { PeerLink, type Remote } from '../../../server/browser/src/peer_link.ts';
 import { encodeValue } from '../../../server/browser/src/items.ts';
 import type { Bytes } from '../../../server/browser/src/wire/bytes.ts';
 import type { LinkSettings } from '../../../server/browser/src/wire/link_core.ts';
+import { MemoryLink, MemoryNetwork } from './memory_link.ts';
 
-/** One end of a pipe; what is handed over leaves in a later turn, or when it is let go. */
-class Pipe extends LinkBase {
-  other!: Pipe;
-  lowWater = 65_536;
-  buffered = 0;
-  /** Nothing leaves while it is held. */
+/** One end of a link that keeps what was sent, and lets nothing out while it is held. */
+class Pipe extends MemoryLink {
   held = false;
-  /** The messages that were handed over. */
-  sent: Bytes[] = [];
-  #queue: Bytes[] = [];
+  readonly sent: Bytes[] = [];
+  #waiting: Bytes[] = [];
 
-  protected transmit(message: Bytes): void {
+  protected override transmit(message: Bytes): void {
     this.sent.push(message);
-    this.#queue.push(message);
-    this.buffered += message.length;
-    setTimeout(() => this.#leave());
-  }
-
-  protected release(): void {
-    this.#queue = [];
-    const { other } = this;
-    setTimeout(() => other.end('closed_by_peer'));
+    if (this.held) {
+      this.#waiting.push(message);
+      this.buffered += message.length;
+    } else super.transmit(message);
   }
 
   letGo(): void {
     this.held = false;
-    this.#leave();
-  }
-
-  #leave(): void {
-    if (this.held || this.closed) return;
-    for (const message of this.#queue.splice(0)) {
+    for (const message of this.#waiting.splice(0)) {
       this.buffered -= message.length;
-      this.other.receive(message.slice().buffer);
+      super.transmit(message);
     }
-    this.onDrained();
   }
 }
 
@@ -74,9 +59,10 @@ const PROOFS = [new Uint8Array(64).fill(1), new Uint8Array(64).fill(2)];
 
 /** Both ends; the first, alice's, dialled. */
 export function pair(...setups: Setup[]): [alice: End, bob: End] {
-  const pipes = [new Pipe(), new Pipe()] as const;
-  pipes[0].other = pipes[1];
-  pipes[1].other = pipes[0];
+  const network = new MemoryNetwork();
+  const pipes = [new Pipe(network), new Pipe(network)] as const;
+  pipes[0].peer = pipes[1];
+  pipes[1].peer = pipes[0];
   const ends = pipes.map((pipe, side) => {
     const { settings = {}, idleTimeout = 60, accepts } = setups[side] ?? {};
     const host = new Host(settings);

@@ -32,12 +32,12 @@ test('frames of one turn share a message, and a lone call goes at once', () =>
   linked(async (alice, bob) => {
     echo({ bob });
     await until(() => alice.pipe.buffered === 0 && bob.pipe.buffered === 0);
-    alice.pipe.sent = [];
+    alice.pipe.sent.length = 0;
     const lone = alice.link.call('Echo', new TextEncoder().encode('1'), false, { timeout: 5 });
     assert.equal(alice.pipe.sent.length, 1);
     await lone;
-    alice.pipe.sent = [];
-    bob.pipe.sent = [];
+    alice.pipe.sent.length = 0;
+    bob.pipe.sent.length = 0;
     await Promise.all(Array.from({ length: 20 }, (_, index) => call(alice, 'Echo', index)));
     const requests = alice.pipe.sent.flatMap((message) => split(message)).filter(({ type }) => type === REQUEST);
     assert.equal(requests.length, 20);
@@ -48,7 +48,10 @@ test('frames of one turn share a message, and a lone call goes at once', () =>
 test('a small call overtakes a long body', () =>
   linked(async (alice, bob) => {
     const order: number[] = [];
-    bob.host.serve('Size', ({ request }) => void order.push(request.length) ?? request.length);
+    bob.host.serve('Size', ({ request }) => {
+      order.push(request.length);
+      return request.length;
+    });
     const long = call(alice, 'Size', new Uint8Array(4_000_000));
     const small = call(alice, 'Size', new Uint8Array(3));
     assert.deepEqual(await Promise.all([long, small]), [4_000_000, 3]);
@@ -143,16 +146,16 @@ test('a ping measures the round trip, and has its time', () =>
 // -- the beginning and the end ----------------------------------------------------------------------------------------
 
 test('nothing but hello is sent before the other side is proved', async () => {
-  let prove!: (right: boolean) => void;
+  let prove: ((right: boolean) => void) | undefined;
   const [alice, bob] = pair({ accepts: () => new Promise((done) => (prove = done)) });
   await bob.link.prove();
   bob.link.doubt();
-  await until(() => prove && bob.pipe.buffered === 0);
+  await until(() => prove !== undefined && bob.pipe.buffered === 0);
   assert.ok(!alice.link.usable && !alice.link.proved);
   await assert.rejects(call(alice, 'Echo'), CallMoved);
   assert.equal(alice.pipe.sent.length, 1);
   assert.equal(alice.life.state, 'proof');
-  prove(true);
+  prove!(true);
   await alice.link.prove();
   assert.ok(alice.link.usable && alice.link.proved);
   assert.equal(alice.life.state, 'open');
@@ -261,6 +264,17 @@ test('a call that keeps it alive holds it for a while', () =>
     { idleTimeout: 0.2 },
   ));
 
+test('a link may be held without end', () =>
+  linked(
+    async (alice, bob) => {
+      echo({ bob });
+      await call(alice, 'Echo', 1);
+      await new Promise((done) => setTimeout(done, 20));
+      assert.ok(alice.link.usable && alice.link.wantedUntil === Infinity);
+    },
+    { idleTimeout: Infinity },
+  ));
+
 test('a link that was dialled and never used is held no longer than others', () =>
   linked(async (alice) => assert.equal((await alice.link.gone).code, 'link_lost'), { idleTimeout: 0.05 }));
 
@@ -285,6 +299,8 @@ test('what is not taken holds up new calls, which have their time', () =>
     const sending = Promise.all(Array.from({ length: 1100 }, () => call(alice, 'Echo', 'x'.repeat(4090))));
     await until(() => alice.host.counters.limited['send_buffer'] === 1);
     await assert.rejects(call(alice, 'Echo', 1, { timeout: 0.05 }), fails('deadline'));
+    const signal = AbortSignal.timeout(20);
+    await assert.rejects(call(alice, 'Echo', 1, { signal }), fails('cancelled'));
     alice.pipe.letGo();
     assert.equal((await sending).length, 1100);
     assert.equal(await call(alice, 'Echo', 1), 1);

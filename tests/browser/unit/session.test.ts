@@ -118,3 +118,61 @@ async function replay(transcript: (typeof vectors.transcripts)[number]): Promise
 for (const transcript of vectors.transcripts) {
   test(`as in Python: ${transcript.name}`, () => replay(transcript));
 }
+
+// -- what is too large for a transcript --------------------------------------------------------------------------------
+
+const HELLO = (vectors.transcripts[0]!.steps as Step[]).find(({ text }) => text?.includes('"hello"'))!.text as string;
+
+async function syncing(): Promise<Session> {
+  const keys = await AccountKeys.fromStretched(fromHex(vectors.stretched));
+  const session = new Session('alice', vectors.realm, keys, new ContactBook(keys), { jitter: () => 0.5 });
+  session.start();
+  session.opened(0);
+  await session.receive(HELLO, 0, vectors.nowMs);
+  await session.receive('{"type":"setPeerId","data":{"peerId":"100","ticket":"t"}}', 0, vectors.nowMs);
+  return session;
+}
+
+const LISTS = [
+  '{"type":"userList","data":["Us"]}',
+  '{"type":"contacts","data":{"contacts":[]}}',
+  '{"type":"peerList","data":{"peers":[]}}',
+];
+
+test('what waits for the lists is bounded, and comes after them', async () => {
+  const came = (id: number): string => `{"type":"peerConnect","data":{"name":"Us","id":"${id}"}}`;
+  const session = await syncing();
+  for (let id = 0; id < 1024; id++) await session.receive(came(id), 0, vectors.nowMs);
+  for (const text of LISTS) await session.receive(text, 0, vectors.nowMs);
+  assert.equal(session.state, 'online');
+  assert.equal(session.peers.size, 1023); // one of them is our own id
+  const other = await syncing();
+  for (let id = 0; id <= 1024; id++) await other.receive(came(id), 0, vectors.nowMs);
+  assert.equal(other.state, 'waiting');
+});
+
+test('what can be asked and sent at once is bounded', async () => {
+  const session = await syncing();
+  for (const text of LISTS) await session.receive(text, 0, vectors.nowMs);
+  session.dataToSend(0);
+  const refs = Array.from({ length: 1024 }, () => session.request('requestIceServers', {}));
+  assert.equal(new Set(refs).size, 1024);
+  assert.throws(() => session.request('requestIceServers', {}), { code: 'busy' });
+  for (const ref of refs) session.forget(ref);
+  assert.throws(() => session.send('requestIceServers', {}), { code: 'busy' });
+  session.dataToSend(0);
+  session.send('requestIceServers', {});
+});
+
+test('a fault of ours is not taken for one of the server', async () => {
+  const session = await syncing();
+  await session.receive(LISTS[0], 0, vectors.nowMs);
+  await session.receive(LISTS[1], 0, vectors.nowMs);
+  const { replace } = ContactBook.prototype;
+  ContactBook.prototype.replace = () => Promise.reject(new RangeError('a fault'));
+  try {
+    await assert.rejects(session.receive(LISTS[2], 0, vectors.nowMs), RangeError);
+  } finally {
+    ContactBook.prototype.replace = replace;
+  }
+});

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 
 import { BVError } from '../../../server/browser/src/errors.ts';
 import type { ReceivedItems } from '../../../server/browser/src/items.ts';
+import type { Handler } from '../../../server/browser/src/types.ts';
 import { call, linked, quietly, stream, until, type End } from './linked.ts';
 
 const fails = (code: string) => (error: unknown) => error instanceof BVError && error.code === code;
@@ -44,7 +45,7 @@ test('an answer in items, values and bytes of any size', () =>
 
 test('what stands for a stream, and what is a value', () =>
   linked(async (alice, bob) => {
-    const given: Record<string, () => unknown> = {
+    const given: Record<string, Handler> = {
       generator: function* () {
         yield 1;
         yield 2;
@@ -52,11 +53,11 @@ test('what stands for a stream, and what is a value', () =>
       promised: async () => [1, 2].values(),
       iterator: () => [1, 2].values(),
       readable: () => new Blob([new Uint8Array([1, 2])]).stream(),
-      'by callback': (e: any) => void setTimeout(() => e.callback([1, 2].values())),
+      'by callback': (e) => void setTimeout(() => e.callback([1, 2].values())),
       list: () => [1, 2],
       text: () => 'ab',
     };
-    for (const [name, handler] of Object.entries(given)) bob.host.serve(name, handler as any);
+    for (const [name, handler] of Object.entries(given)) bob.host.serve(name, handler);
     for (const name of ['generator', 'promised', 'iterator', 'by callback']) {
       assert.deepEqual(await all(await stream(alice, name)), [1, 2]);
       await assert.rejects(call(alice, name), fails('bad_request'));
@@ -93,7 +94,8 @@ test('a stream each way at once', () =>
       for await (const item of items!) yield item * 2;
     });
     const numbers = Array.from({ length: 3000 }, (_, index) => index);
-    assert.deepEqual(await all(await stream(alice, 'Double', null, { items: numbers })), numbers.map((each) => each * 2));
+    const doubled = await all(await stream(alice, 'Double', null, { items: numbers }));
+    assert.deepEqual(doubled, numbers.map((each) => each * 2));
   }));
 
 test('many megabytes pass, and never much of them at once', () =>
@@ -157,7 +159,13 @@ test('a handler that waits for something is told that nobody reads any more', ()
   linked(async (alice, bob) => {
     let told = false;
     bob.host.serve('Ticks', ({ signal }) => ({
-      next: () => new Promise((_, reject) => signal.addEventListener('abort', () => ((told = true), reject(signal.reason)))),
+      next: () =>
+        new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            told = true;
+            reject(signal.reason);
+          });
+        }),
       [Symbol.asyncIterator]() {
         return this;
       },

@@ -34,7 +34,7 @@ export function PasswordField({ label, value, onText, fresh = false }: Props) {
           'At least 10 characters, no common ones. The server never sees it, and nobody can restore it: keep it safe.'
         }
       >
-        <button type="button" class="small" aria-pressed={seen} onClick={() => setSeen(!seen)}>
+        <button type="button" class="small" onClick={() => setSeen(!seen)}>
           {seen ? 'Hide' : 'Show'}
           <span class="unseen"> password</span>
         </button>

@@ -30,22 +30,22 @@ export function ModulesPanel({ id, name, modules, chosen }: Props) {
         {list.length > MANY && <TextField label="Filter modules" type="search" value={text} onText={setText} />}
         <ul>
           {shown.map((one) => (
-            <li key={one.name}>
+            <li key={one.name} class={one.name === chosen ? 'current' : ''}>
               <a
+                class="mono"
                 href={href({ screen: 'module', id, module: one.name })}
                 aria-current={one.name === chosen ? 'page' : undefined}
-                aria-label={one.name}
               >
-                <span class="mono">{one.name}</span>
-                {one.stream && <span class="badge">stream</span>}
-                <span class="note">{one.doc.split('\n', 1)[0]!.slice(0, 120)}</span>
+                {one.name}
               </a>
+              {one.stream && <span class="badge">stream</span>}
+              <span class="note">{one.doc.split('\n', 1)[0]!.slice(0, 120)}</span>
             </li>
           ))}
         </ul>
-        <button type="button" class="small" onClick={modules.ask} aria-label="Ask for modules again">
+        <button type="button" class="small" onClick={modules.ask}>
           <Icon name="refresh" />
-          Ask again
+          Ask for modules again
         </button>
       </nav>
       <div class="detail">

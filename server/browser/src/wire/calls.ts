@@ -23,12 +23,14 @@ import type { Bytes } from './bytes.ts';
 import { CallsMade } from './calls_made.ts';
 import { CallsReceived } from './calls_received.ts';
 import {
-  BODY, broken, CANCEL, CREDIT, decodeCredit, decodeGoaway, decodeHello, decodeHelloBody, decodeHold, decodeSized, encode,
-  encodeGoaway, encodeHello, encodeHold, END, ERROR, FLAGS, GOAWAY, HELLO, HOLD, ITEM, MAX_ITEM, PART, PING, PONG, RAW,
-  REQUEST, RESPONSE, split, type Frame,
+  BODY, broken, CANCEL, CREDIT, decodeCredit, decodeGoaway, decodeHello, decodeHelloBody, decodeHold, decodeSized,
+  encode, encodeGoaway, encodeHello, encodeHold, END, ERROR, FLAGS, GOAWAY, HELLO, HOLD, ITEM, MAX_ITEM, PART, PING,
+  PONG, RAW, REQUEST, RESPONSE, split, type Frame,
 } from './frames.ts';
 import { Heartbeat } from './heartbeat.ts';
-import { LinkCore, type Event, type LinkSettings, type OutgoingCall, type ReceivedCall, type Tally } from './link_core.ts';
+import {
+  LinkCore, type Event, type LinkSettings, type OutgoingCall, type ReceivedCall, type Tally,
+} from './link_core.ts';
 import { MemoryBudget } from './memory.ts';
 import { ITEM_COST, type IncomingItems, type Item, type OutgoingItems } from './streams.ts';
 
@@ -53,9 +55,9 @@ export class CallTable {
   readonly #made: CallsMade;
   readonly #received: CallsReceived;
   readonly #heartbeat: Heartbeat;
-  /** The JSON of the other side's hello, until its proof was looked at, and the frames after it. */
+  /** The JSON of the other side's hello, while its proof is looked at, and what has come after it. */
   #hello: Uint8Array | null = null;
-  #kept: Frame[] = [];
+  #kept: Uint8Array[] = [];
   #keptSize = 0;
   #goawayReceived = false;
   /** The ping after everything else, 0 if it was not sent yet, and when it must have been answered. */
@@ -129,7 +131,7 @@ export class CallTable {
   /** Send one more item of a stream; without effect if its call has ended. `stream.queued` tells what waits. */
   pushItem(stream: OutgoingItems, item: Item): void {
     const { length } = item[0];
-    if (length > MAX_ITEM) throw new BVError('too_large', `an item of ${length} bytes; at most ${MAX_ITEM} are allowed`);
+    if (length > MAX_ITEM) throw new BVError('too_large', `an item of ${length} bytes; at most ${MAX_ITEM} may be`);
     this.#core.outbox.pushItem(stream, item);
   }
 
@@ -201,12 +203,21 @@ export class CallTable {
   receive(message: Uint8Array, now: number): void {
     if (this.state === 'closed') return;
     this.#heartbeat.heardAt = now;
-    if (this.#hello && (this.#keptSize += message.length) > MAX_KEPT) throw broken('too much before the proof');
+    if (this.#hello) return this.#keep(message);
     for (const frame of split(message)) {
       if (this.state !== 'proving') this.#take(frame, now);
-      else if (this.#hello) this.#kept.push(frame);
-      else this.#receiveHello(frame);
+      else {
+        this.#receiveHello(frame);
+        const { payload } = frame;
+        return this.#keep(message.subarray(payload.byteOffset - message.byteOffset + payload.length));
+      }
     }
+  }
+
+  /** Bytes, not frames: many small ones would take many times as much. */
+  #keep(message: Uint8Array): void {
+    if ((this.#keptSize += message.length) > MAX_KEPT) throw broken('too much before the proof');
+    if (message.length) this.#kept.push(message);
   }
 
   /** The other side's proof was verified. */
@@ -222,7 +233,7 @@ export class CallTable {
     this.#core.events.push({ type: 'opened', agent });
     const kept = this.#kept;
     this.#kept = [];
-    for (const frame of kept) this.#take(frame, now);
+    for (const message of kept) this.receive(message, now);
   }
 
   /** Take out the messages to send now; `room`: bytes of bodies and streams that may join what is in flight. */
@@ -314,8 +325,8 @@ export class CallTable {
 
   #take(frame: Frame, now: number): void {
     const { type, flags, call, payload } = frame;
-    if (flags & ~FLAGS.get(type)!) throw broken(`frame ${type} with unknown flags`);
-    if (type !== CREDIT && type >= REQUEST !== call > 0) throw broken(`frame ${type} with call id ${call}`);
+    if (flags & ~FLAGS.get(type)!) throw broken(`frame ${type}: flags ${flags}`);
+    if (type !== CREDIT && type >= REQUEST !== call > 0) throw broken(`frame ${type}: call ${call}`);
     const { outbox, events } = this.#core;
     const made = this.#made;
     const received = this.#received;
@@ -328,7 +339,7 @@ export class CallTable {
       case ERROR:
         return made.error(frame, now);
       case BODY:
-        if (!payload.length) throw broken('an empty body frame');
+        if (!payload.length) throw broken('empty body');
         return calls.body(frame, now);
       case CANCEL:
         if (payload.length || calls === made) throw broken('malformed cancel');
@@ -380,10 +391,10 @@ export class CallTable {
         this.#core.credit.giveBack(length + ITEM_COST);
       }
     } else if (type === PART) {
-      if (!payload.length) throw broken('an empty part of an item');
+      if (!payload.length) throw broken('empty part');
       stream?.add(payload);
     } else {
-      if (payload.length) throw broken('end has a payload');
+      if (payload.length) throw broken('malformed end');
       stream?.end();
     }
     if (!stream) return;
@@ -401,7 +412,7 @@ export class CallTable {
     const found = made ? this.#made.find(call) : this.#received.find(call);
     if (!found) return;
     const stream = made ? (found as OutgoingCall).items : (found as ReceivedCall).answer;
-    if (!stream) throw broken(`credit for call ${call}, which has no stream`);
+    if (!stream) throw broken(`credit for call ${call}`);
     stream.grant(credit);
     outbox.stir(stream);
   }
@@ -415,7 +426,7 @@ export class CallTable {
 }
 
 function checkPing(payload: Uint8Array): DataView {
-  if (payload.length !== 8) throw broken('ping or pong has the wrong length');
+  if (payload.length !== 8) throw broken('malformed ping');
   return new DataView(payload.buffer, payload.byteOffset, 8);
 }
 

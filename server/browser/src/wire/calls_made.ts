@@ -46,8 +46,10 @@ export class CallsMade {
       throw new BVError('too_large', `the request has ${body.length} bytes; this peer takes ${remote.body}`);
     }
     const deadline = now + Math.min(timeout, settings.maxTimeout);
-    const call = { id: 0, module: name, body, flags, deadline, grain: 0, context, answer: null, received: null,
-      items: flags & STREAM ? new OutgoingItems(0, remote.stream) : null }; // prettier-ignore
+    const items = flags & STREAM ? new OutgoingItems(0, remote.stream) : null;
+    const call = {
+      id: 0, module: name, body, flags, deadline, grain: 0, context, answer: null, items, received: null,
+    };
     call.grain = deadlines.add(deadline, call);
     if (this.#begun.size < remote.calls) this.#begin(call, now);
     else this.#queued.add(call);
@@ -121,7 +123,8 @@ export class CallsMade {
     if (id) {
       if (!this.#begun.delete(id)) return false;
       outbox.discard(id);
-      if (cancel) outbox.push(encode(CANCEL, id)); // before the next one begins: the other side counts them in this order
+      // Before the next one begins: the other side counts them in this order.
+      if (cancel) outbox.push(encode(CANCEL, id));
     } else {
       if (!this.#queued.delete(call)) return false;
       call.items?.clear();
@@ -175,7 +178,7 @@ export class CallsMade {
     if (call.answer || call.received) throw broken('a second response to one call');
     const { deadlines, limits, credit, events } = this.#core;
     if (flags & STREAM) {
-      if (length || flags & RAW || !(call.flags & TAKES_STREAM)) throw broken('a stream not asked for, or with a body');
+      if (length || flags & RAW || !(call.flags & TAKES_STREAM)) throw broken('malformed stream');
       deadlines.withdraw(call.grain, call);
       call.received = new IncomingItems(id, limits.stream, credit);
       events.push({ type: 'begun', call });

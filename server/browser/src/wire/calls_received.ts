@@ -141,7 +141,7 @@ export class CallsReceived {
       call: id, module, body: EMPTY, raw, deadline: 0, grain: 0, takesStream: (flags & TAKES_STREAM) > 0, context: null,
       items: flags & STREAM ? new IncomingItems(id, core.limits.stream, core.credit) : null,
       incoming: new IncomingBody(length, raw), delivered: false, replied: false, answer: null, moved: 0,
-    }; // prettier-ignore
+    };
     this.#calls.set(id, call);
     this.#due(call, now + Math.min(ms / 1000, maxTimeout));
     this.#take(call, first, now);
@@ -173,7 +173,7 @@ export class CallsReceived {
   /** The stream that a frame is about; undefined if its call has ended, or was not begun. */
   items(id: number): IncomingItems | undefined {
     const call = this.find(id);
-    if (call && !(call.items && call.delivered)) throw broken('items that were not announced, or before the body');
+    if (call && !(call.items && call.delivered)) throw broken('items out of order');
     return call?.items ?? undefined;
   }
 
@@ -228,7 +228,8 @@ export class CallsReceived {
       code,
       message: message.slice(0, MAX_ERROR_TEXT).toWellFormed(),
       ...(callId && { callId }),
-      ...(Number.isFinite(retryAfter) && { retryAfter: retryAfter! }),
+      // A handler may have thrown anything, and what is malformed would cost the link.
+      ...(Number.isFinite(retryAfter) && retryAfter! >= 0 && { retryAfter: retryAfter! }),
     });
   }
 }

@@ -165,14 +165,14 @@ export function encodeHello(proof: Uint8Array, limits: HelloLimits, agent: strin
 
 /** The proof, and the JSON that must not be looked at before the proof is accepted. */
 export function decodeHello(payload: Uint8Array): [proof: Bytes, body: Bytes] {
-  if (payload.length <= PROOF_SIZE) throw broken('hello is too short');
+  if (payload.length <= PROOF_SIZE) throw broken('malformed hello');
   return [payload.slice(0, PROOF_SIZE), payload.slice(PROOF_SIZE)];
 }
 
 /** What the other side takes. */
 export function decodeHelloBody(data: Uint8Array): HelloBody {
   const { version, limits, features = [], agent = '' } = decodeObject(data);
-  if (version !== VERSION) throw broken(`the other side speaks version ${version}, this one ${VERSION}`);
+  if (version !== VERSION) throw broken(`the other side speaks version ${version}`);
   const { body, calls, incomplete, stream, link } = limits ?? {};
   if (
     !isWhole(body, 0, 2 ** 31) ||
@@ -194,7 +194,7 @@ export function decodeHelloBody(data: Uint8Array): HelloBody {
 export const encodeGoaway = (last: number, reason: string): Bytes => encode(GOAWAY, 0, 0, [last], utf8(reason));
 
 export function decodeGoaway(payload: Uint8Array): [last: number, reason: string] {
-  const [last, reason] = decodeNumbered(payload, 64, 'goaway');
+  const [last, reason] = decodeNumbered(payload, 64);
   return [last, text(reason)];
 }
 
@@ -231,10 +231,10 @@ export interface Request {
 export function decodeRequest(payload: Uint8Array): Request {
   const size = payload[8] ?? 0;
   const start = 9 + size;
-  if (!size || size > MAX_MODULE_NAME || payload.length < start) throw broken('request without a proper module name');
+  if (!size || size > MAX_MODULE_NAME || payload.length < start) throw broken('malformed request');
   const length = u32(payload, 4);
   const first = payload.subarray(start);
-  if (first.length > length) throw broken('request holds more than it declares');
+  if (first.length > length) throw broken('malformed request');
   return { module: text(payload.subarray(9, start)), ms: u32(payload, 0), length, first };
 }
 
@@ -244,8 +244,8 @@ export const encodeResponse = (call: number, length: number, first: Uint8Array, 
 
 /** Length of a response or item, and its first bytes. */
 export function decodeSized(payload: Uint8Array, most = Infinity): [length: number, first: Uint8Array] {
-  const [length, first] = decodeNumbered(payload, Infinity, 'frame');
-  if (length > most || first.length > length) throw broken('a body or item is longer than declared or allowed');
+  const [length, first] = decodeNumbered(payload, Infinity);
+  if (length > most || first.length > length) throw broken('body or item too long');
   return [length, first];
 }
 
@@ -277,7 +277,7 @@ export function itemHead(call: number, length: number, first: number, flags: num
 export const encodeCredit = (call: number, credit: number): Bytes => encode(CREDIT, call, 0, [credit]);
 
 export function decodeCredit(payload: Uint8Array): number {
-  const [credit] = decodeNumbered(payload, 0, 'credit');
+  const [credit] = decodeNumbered(payload, 0);
   if (!credit) throw broken('a credit of nothing');
   return credit;
 }
@@ -290,12 +290,15 @@ export function decodeCredit(payload: Uint8Array): number {
  * `undefined` counts as null; NaN and infinite numbers become null. What JSON cannot say is a TypeError.
  */
 export function encodeBody(value: unknown): [body: Bytes, raw: boolean] {
-  if (ArrayBuffer.isView(value)) return [new Uint8Array(value.buffer, value.byteOffset, value.byteLength).slice(), true];
-  if (value instanceof ArrayBuffer) return [new Uint8Array(value).slice(), true];
+  if (value instanceof ArrayBuffer) value = new Uint8Array(value);
+  if (ArrayBuffer.isView(value)) {
+    return [new Uint8Array(value.buffer, value.byteOffset, value.byteLength).slice(), true];
+  }
   const json = JSON.stringify(value ?? null);
   if (json === undefined) throw new TypeError(`a ${typeof value} is neither bytes nor JSON`);
   // What is half of a surrogate pair is written as an escape, and nothing else of that range is.
-  if (json.includes('\\ud') && /(?<!\\)(?:\\\\)*\\ud/.test(json)) throw new TypeError('half a surrogate pair is no text');
+  const half = json.includes('\\ud') && /(?<!\\)(?:\\\\)*\\ud/.test(json);
+  if (half) throw new TypeError('half a surrogate pair is no text');
   return [utf8(json), false];
 }
 
@@ -317,7 +320,9 @@ function checkNesting(data: Uint8Array): void {
     if (byte === 0x22) quoted = !quoted;
     else if (byte === 0x5c) at++;
     else if ((byte | 0x20) === 0x7b) {
-      if (++opened > MAX_JSON_BRACKETS || (!quoted && ++depth > MAX_JSON_DEPTH)) throw new RangeError('nested too deep');
+      opened++;
+      if (!quoted) depth++;
+      if (opened > MAX_JSON_BRACKETS || depth > MAX_JSON_DEPTH) throw new RangeError('nested too deep');
     } else if ((byte | 0x20) === 0x7d && !quoted) depth--;
   }
 }
@@ -332,8 +337,9 @@ function isText(value: unknown, least: number, most: number): boolean {
   return typeof value === 'string' && value.length <= 2 * most && isWhole([...value].length, least, most);
 }
 
-function decodeNumbered(payload: Uint8Array, most: number, what: string): [number, Uint8Array] {
-  if (payload.length < 4 || payload.length > 4 + most) throw broken(`${what} has the wrong length`);
+/** A number, and at most so many bytes after it. */
+function decodeNumbered(payload: Uint8Array, most: number): [number, Uint8Array] {
+  if (payload.length < 4 || payload.length > 4 + most) throw broken('a frame of the wrong length');
   return [u32(payload, 0), payload.subarray(4)];
 }
 

@@ -13,9 +13,9 @@ export class MemoryBudget {
 /**
  * What one link has of a {@link MemoryBudget}.
  *
- * It gets more only while it has no more than what is left for all others. So one link may have half of all, two a third
- * each, and there is always some for the next (Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory
- * Packet Switches", 1998).
+ * It gets more only while it has no more than what is left for all others. So one link may have half of all, two a
+ * third each, and there is always some for the next (Choudhury and Hahne, "Dynamic Queue Length Thresholds for
+ * Shared-Memory Packet Switches", 1998).
  */
 export class MemoryShare {
   readonly #budget: MemoryBudget;

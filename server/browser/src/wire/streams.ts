@@ -208,7 +208,7 @@ export class IncomingItems {
   add(data: Uint8Array): void {
     if (!this.open) return;
     if (!this.#part || this.#received + data.length > this.#part.length) {
-      throw broken('part of an item that has not begun, or is shorter');
+      throw broken('part out of order');
     }
     this.#fill(data);
   }
@@ -257,7 +257,7 @@ export class IncomingItems {
   }
 
   #checkBetween(): void {
-    if (this.open && (this.#part || this.ended)) throw broken('in the middle of an item, or after the end of its stream');
+    if (this.open && (this.#part || this.ended)) throw broken('item or end out of order');
   }
 
   #fill(data: Uint8Array): void {

@@ -9,23 +9,31 @@ function same(left: unknown, right: unknown): boolean {
   if (Object.is(left, right)) return true;
   if (typeof left !== 'object' || typeof right !== 'object' || left === null || right === null) return false;
   if (Object.getPrototypeOf(left) !== Object.getPrototypeOf(right)) return false;
+  if ((Array.isArray(left) && Array.isArray(right)) || (left instanceof Uint8Array && right instanceof Uint8Array)) {
+    if (left.length !== right.length) return false;
+    for (let at = 0; at < left.length; at++) if (!same(left[at], right[at])) return false;
+    return true;
+  }
   if (left instanceof Map && right instanceof Map) {
     return left.size === right.size && [...left].every(([key, value]) => right.has(key) && same(value, right.get(key)));
   }
-  if (left instanceof Set && right instanceof Set) return left.size === right.size && [...left].every((one) => right.has(one));
+  if (left instanceof Set && right instanceof Set) {
+    return left.size === right.size && [...left].every((one) => right.has(one));
+  }
   if (left instanceof Date && right instanceof Date) return Object.is(+left, +right);
   if (left instanceof RegExp && right instanceof RegExp) return String(left) === String(right);
   if (left instanceof Error && right instanceof Error) {
     if (left.name !== right.name || left.message !== right.message) return false;
   }
-  const keys = Reflect.ownKeys(left).filter((key) => Object.prototype.propertyIsEnumerable.call(left, key));
-  const others = Reflect.ownKeys(right).filter((key) => Object.prototype.propertyIsEnumerable.call(right, key));
+  const keys = ownKeys(left);
   return (
-    keys.length === others.length &&
-    (left as { length?: number }).length === (right as { length?: number }).length &&
-    keys.every((key) => others.includes(key) && same(Reflect.get(left, key), Reflect.get(right, key)))
+    keys.length === ownKeys(right).length &&
+    keys.every((key) => Object.hasOwn(right, key) && same(Reflect.get(left, key), Reflect.get(right, key)))
   );
 }
+
+const ownKeys = (value: object): PropertyKey[] =>
+  Reflect.ownKeys(value).filter((key) => Object.prototype.propertyIsEnumerable.call(value, key));
 
 function show(value: unknown): string {
   const text = JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? `${part}n` : part));

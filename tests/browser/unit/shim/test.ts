@@ -6,6 +6,8 @@ export interface Outcome {
   readonly error: string | null;
 }
 
+/** The browser's own: some tests put a false clock in their place. */
+const { setTimeout, clearTimeout } = globalThis;
 const tests: [name: string, body: () => unknown][] = [];
 
 export function test(name: string, body: () => unknown): void {
@@ -25,7 +27,7 @@ async function outcomeOf(body: () => unknown, timeout: number): Promise<string |
     timer = setTimeout(() => reject(new Error(`not done after ${timeout} ms`)), timeout);
   });
   try {
-    await Promise.race([Promise.try(body), late]);
+    await Promise.race([body(), late]);
     return null;
   } catch (error) {
     return error instanceof Error ? (error.stack ?? error.message) : String(error);
