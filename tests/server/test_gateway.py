@@ -330,14 +330,26 @@ ORIGINS = [
     ("http://bv.example.org:8008@evil.net", 403),
     ("https://app.example.org.evil.net", 403),
     ("http://app.example.org", 403),
+    ("http://evilbv.example.org:8008", 403),
+    ("http://bv.example.org.:8008", 403),  # the same to DNS, another origin to browsers
+    ("http://user@bv.example.org:8008", 403),
+    ("http://bv.example.org:8008/", 403),
     ("http://127.0.0.1:8008", 403),
+    ("http://[::1]:8008", 403),
+    ("http://xn--bv-6ia.example.org:8008", 403),  # looks alike
+    ("https://xn--bcher-kva.example", 101),  # what browsers send for the name that was allowed
+    ("https://bücher.example", 403),
+    ("ws://bv.example.org:8008", 403),
+    ("file://", 403),
     ("null", 403),
     ("", 403),
+    ("http://bv.example.org:8008 https://app.example.org", 403),
+    ("http://bv.example.org:8008, http://bv.example.org:8008", 403),
 ]
 
 
 async def test_pages_of_other_origins_are_refused(tmp_path: Path) -> None:
-    async with serve(tmp_path, origins=["https://app.example.org"]) as site:
+    async with serve(tmp_path, origins=["https://app.example.org", "https://xn--bcher-kva.example"]) as site:
         for origin, expected in ORIGINS:
             client = await site.open()
             headers = {} if origin is None else {"Origin": origin}
@@ -345,14 +357,21 @@ async def test_pages_of_other_origins_are_refused(tmp_path: Path) -> None:
             assert expected == 101 or client.body.startswith("origin_refused: ")
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "needle"),
-    [("/", 200, "<html lang="), ("/healthz", 200, '"status":"ok"'), ("/nothing", 404, "Not Found")],
-)
-async def test_pages(site: Site, path: str, status: int, needle: str) -> None:
-    client = await site.open()
-    assert await client.request(path) == status
-    assert needle in client.body
+async def test_a_page_has_one_origin(site: Site) -> None:
+    own = "Origin: http://bv.example.org:8008\r\n"
+    for origins, expected in ((own, 101), (own * 2, 403), (own + "Origin: https://evil.net\r\n", 403)):
+        client = await site.open()
+        client.send(
+            b"GET / HTTP/1.1\r\nHost: bv.example.org:8008\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n" + origins.encode() + b"\r\n"
+        )
+        assert await client.response() == expected
+
+
+async def test_the_server_is_known_by_an_address_of_ipv6(site: Site) -> None:
+    for origin, expected in (("http://[::1]:8008", 101), ("http://[::1]", 403), ("http://[::2]:8008", 403)):
+        client = await site.open()
+        assert await client.upgrade(host="[::1]:8008", Origin=origin) == expected
 
 
 async def test_the_landing_page_names_realm_and_version(site: Site) -> None:

@@ -183,8 +183,9 @@ async def join_tab(stage: Stage, browser: Browser, username: str, *, library: st
     actor = TabActor(stage, username, tab)
     stage.actors.append(actor)
     await tab.evaluate(_WHO, username)
-    # Links that a lie keeps from coming about are given up soon, so that a test need not wait for that.
-    error = await tab.connect(username, password_of(username), pool={"connectTimeout": 5000})
+    # Links that a lie keeps from coming about are given up soon, and others not kept: no test need wait for that.
+    pool = {"connectTimeout": 5000, "idleTimeout": 500}
+    error = await tab.connect(username, password_of(username), pool=pool)
     assert error is None, error
     return actor
 

@@ -104,7 +104,6 @@ class Evil(Module):
                     "title": MARKUP,
                     "properties": {
                         MARKUP: {"type": "string", "description": MARKUP, "default": MARKUP},
-                        "self": {"$ref": "#"},
                         "slow": {"type": "string", "pattern": "^(a+)+$"},
                     },
                 }

@@ -122,7 +122,7 @@ export interface Target {
   /** Call a module of one peer of the target: one that is connected already, else any. */
   call(module: string, request?: Sendable, options?: UnaryOptions): Promise<any>;
   /** Call a module of every peer of the target; results come as they arrive. Nobody to ask gives none. */
-  callAll(module: string, request?: Sendable, options?: CallAllOptions): AsyncIterable<Result>;
+  callAll(module: string, request?: Sendable, options?: CallAllOptions): AsyncIterableIterator<Result>;
   /** Call a module of one peer that answers with a stream. Leaving the loop cancels the call. */
   stream(module: string, request?: Sendable, options?: CallOptions): AsyncIterableIterator<any>;
   /** What one peer of the target serves to this account. */

@@ -5,6 +5,7 @@ import { Calls } from './calling.ts';
 import { addressOf, DiscoveryClient } from './discovery.ts';
 import { BVError } from './errors.ts';
 import { Host } from './host.ts';
+import { encodeValue } from './items.ts';
 import { Links } from './links.ts';
 import type { PeerLink } from './peer_link.ts';
 import { register } from './registration.ts';
@@ -55,6 +56,7 @@ export class Peer implements BoneValue {
   /** Since `connect` was called: whether the tab was online, and whether it was said that the server is away. */
   #wasOnline = false;
   #offlineTold = false;
+  #leaving: Promise<unknown> = Promise.resolve();
   readonly #listeners = new Map<string, Set<(...values: any[]) => void>>();
   readonly #host: Host;
   readonly #calls = new Calls((error) => this.#emit('notice', error));
@@ -81,11 +83,12 @@ export class Peer implements BoneValue {
       const realm = realmOf(options.realm ?? dialled);
       this.username = usernameOf(username);
       const keys = await AccountKeys.derive(password, realm, this.username);
+      await this.#leaving; // links of another account may still be finishing their calls
       const refuse = new Set((options.refuse ?? []).map(fingerprintOf));
       if (turn !== this.#turn) throw new BVError('cancelled', 'disconnected before the login');
       await this.#run(turn, url, realm, keys, new ContactBook(keys, refuse), options);
     } catch (error) {
-      if (turn === this.#turn) this.#end();
+      if (turn === this.#turn) void this.#end();
       throw error;
     }
   }
@@ -131,31 +134,33 @@ export class Peer implements BoneValue {
           reject(error);
           if (turn !== this.#turn) return;
           if (this.#wasOnline) this.#emit('disconnect', error);
-          this.#end();
+          void this.#end();
         },
       );
     });
   }
 
   async disconnect(): Promise<void> {
-    const online = this.#online;
+    const client = this.#online?.client;
     const wasOnline = this.online;
-    this.#end();
-    if (!online) return;
-    await Promise.allSettled([online.client.close(), online.links.stop(DRAIN)]);
+    const left = this.#end();
+    this.#leaving = Promise.allSettled([client?.close(), left]);
+    await this.#leaving;
     if (wasOnline) this.#emit('disconnect');
   }
 
   /** The page is going away: whoever is linked should not have to find out by a silence. */
   readonly #leave = (): void => this.#online?.links.closeAll();
 
-  #end(): void {
+  /** Let go of everything; gives when the links have ended. */
+  async #end(): Promise<void> {
+    const links = this.#online?.links;
     this.#turn++;
     this.#connected = this.#wasOnline = this.#offlineTold = false;
-    this.#online?.links.stop(DRAIN).catch(reportError);
     this.#online = null;
     this.#calls.use(null, new Map());
     globalThis.removeEventListener?.('pagehide', this.#leave);
+    await links?.stop(DRAIN);
   }
 
   get online(): boolean {
@@ -338,7 +343,7 @@ export class Peer implements BoneValue {
     const removals = this.#online?.contacts.removals() ?? [];
     if (!removals.length || !link.usable || link.remote.name !== OWN_NAME) return;
     const request = removalRequest(removals.slice(-MAX_REMOVALS));
-    this.#calls.callPeer(link.remote, 'bv.removals', request, { keepAlive: false }).catch(() => {});
+    this.#calls.callPeer(link.remote, 'bv.removals', encodeValue(request), { keepAlive: false }).catch(() => {});
   }
 
   #stats(): { counters: unknown; gauges: Record<string, number> } {

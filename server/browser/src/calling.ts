@@ -6,7 +6,7 @@
  */
 
 import { BVError } from './errors.ts';
-import { encodeValue, iteratorOf, type ReceivedItems } from './items.ts';
+import { iteratorOf, type ReceivedItems } from './items.ts';
 import { CallMoved, type PeerLink } from './peer_link.ts';
 import type { Items, PeerInfo, PingResult, Sendable, UnaryOptions, Value } from './types.ts';
 
@@ -18,6 +18,9 @@ export interface LinkPool {
   link(peerId: string, signal: AbortSignal): Promise<PeerLink>;
   progress(peerId: string): string;
 }
+
+/** A request as {@link encodeValue} gives it. */
+export type Encoded = Promise<[Uint8Array, boolean]>;
 
 const DIGITS = /^\d+$/;
 /** Seconds that a call may have at most. */
@@ -60,7 +63,8 @@ export class Calls {
     return peer;
   }
 
-  callPeer(peer: PeerInfo, module: string, request: Sendable, options: UnaryOptions): Promise<Value> {
+  /** `request` is encoded, once for all who are asked. */
+  callPeer(peer: PeerInfo, module: string, request: Encoded, options: UnaryOptions): Promise<Value> {
     let { idempotent } = options;
     return this.#over(peer, request, options, async (link, body, raw, how) => {
       for (;;) {
@@ -76,12 +80,12 @@ export class Calls {
     });
   }
 
-  openStream(peer: PeerInfo, module: string, request: Sendable, options: UnaryOptions): Promise<ReceivedItems> {
+  openStream(peer: PeerInfo, module: string, request: Encoded, options: UnaryOptions): Promise<ReceivedItems> {
     return this.#over(peer, request, options, (link, body, raw, how) => link.openStream(module, body, raw, how()));
   }
 
   async pingPeer(peer: PeerInfo, timeout?: number): Promise<PingResult> {
-    const how = this.#time({ ...(timeout === undefined ? {} : { timeout }) });
+    const how = this.#time(timeout === undefined ? {} : { timeout });
     const link = await this.#link(peer, how());
     const roundTrip = 1000 * (await link.ping(how().timeout));
     return { peer, roundTrip, path: await link.connection.path() };
@@ -90,13 +94,13 @@ export class Calls {
   /** Do something over a link to a peer, and over another if the first did not begin it. */
   async #over<T>(
     peer: PeerInfo,
-    request: Sendable,
+    request: Encoded,
     options: UnaryOptions,
     run: (link: PeerLink, body: Uint8Array, raw: boolean, how: () => How) => Promise<T>,
   ): Promise<T> {
     const items = options.items && new SentItems(options.items);
     const how = this.#time(options, items);
-    const [body, raw] = await encodeValue(request);
+    const [body, raw] = await request;
     for (;;) {
       const link = await this.#link(peer, how());
       try {
@@ -129,6 +133,7 @@ export class Calls {
   async #link(peer: PeerInfo, { timeout, signal }: How): Promise<PeerLink> {
     const pool = this.#pool;
     if (!pool) throw new BVError('unavailable', 'disconnected');
+    if (signal?.aborted) throw cancelled(peer);
     if (peer.id === pool.ownId) throw new BVError('no_target', 'a peer does not call itself');
     const current = pool.current(peer.id);
     const link = current ?? (await within(pool, peer, timeout, signal));
@@ -180,7 +185,7 @@ async function within(pool: LinkPool, peer: PeerInfo, seconds: number, signal?: 
       throw new BVError('deadline', why, { peer: peer.id });
     }
     // Others may wait for the same attempt: each gets an error of its own.
-    throw error instanceof BVError ? new BVError(error.code, error.message, { ...error, peer: peer.id }) : error;
+    throw error instanceof BVError ? error.about(peer.id) : error;
   }
 }
 

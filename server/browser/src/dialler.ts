@@ -388,7 +388,8 @@ export class Dialler {
     } catch (error) {
       connection?.close();
       if (signal.aborted) throw signal.reason;
-      const { code, message, retryAfter } = error as BVError;
+      // What the browser throws has no code that anybody knows: it has too many connections, say.
+      const { code, message, retryAfter } = error instanceof BVError ? error : new BVError('connect_failed', String(error));
       if (!/^(connect_failed|link_lost|protocol_error)$/.test(code)) throw error;
       const { phase } = life;
       const why = error === late ? ` within ${timeout} s; it was ${DOING[phase]}` : ` while ${DOING[phase]}: ${message}`;

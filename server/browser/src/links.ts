@@ -122,13 +122,13 @@ export class Links {
 
   /** The same as `bv.links` tells it to other peers of the account: in seconds, and with the path. */
   describe(): Promise<unknown[]> {
-    return Promise.all(
-      this.info().map(({ peer, dialled, state, since }, index) => {
-        const { link } = [...this.pool.lives][index]!;
-        const nothing = { fingerprint: null, path: null, roundTrip: null, calls: 0, agent: '', doubted: false };
-        return link ? describeLink(link) : { peer, dialled, state, seconds: since / 1000, ...nothing };
-      }),
-    );
+    const nothing = { fingerprint: null, path: null, roundTrip: null, calls: 0, agent: '', doubted: false };
+    const rows = Array.from(this.pool.lives, (life) => {
+      if (life.link && !life.isSettingUp) return describeLink(life.link);
+      const { peer, dialled, state, since } = this.#info(life);
+      return { peer, dialled, state, seconds: since / 1000, ...nothing };
+    });
+    return Promise.all(rows);
   }
 
   // -- what happens --------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ export class RtcConnection implements Connection {
   onTrouble: () => void = () => {};
   readonly #pc: RTCPeerConnection;
   readonly #link: RtcLink;
-  readonly #relayOnly: boolean;
+  readonly #ice: IceConfig;
   readonly #opened = later<Link>();
   readonly #gathered = later<void>();
   /** Kind and address of each candidate. */
@@ -108,9 +108,10 @@ export class RtcConnection implements Connection {
   #described = false;
   #failure = '';
 
-  constructor({ servers, relayOnly }: IceConfig) {
-    this.#relayOnly = relayOnly;
-    const pc = new RTCPeerConnection({ iceServers: [...servers], iceTransportPolicy: relayOnly ? 'relay' : 'all' });
+  constructor(ice: IceConfig) {
+    this.#ice = ice;
+    const iceTransportPolicy = ice.relayOnly ? 'relay' : 'all';
+    const pc = new RTCPeerConnection({ iceServers: [...ice.servers], iceTransportPolicy });
     this.#pc = pc;
     const channel = pc.createDataChannel('bv', { negotiated: true, id: 0, protocol: 'bv.rpc.1' });
     this.#link = new RtcLink(channel, () => this.#ended(), () => this.#noticed());
@@ -178,7 +179,7 @@ export class RtcConnection implements Connection {
       ours: kinds(ours),
       theirs: kinds(theirs),
       servers: Array.from(this.#servers, ([url, why]) => `${url}: ${why}`),
-      relayOnly: this.#relayOnly,
+      relayOnly: this.#ice.relayOnly,
       familiesMeet: !ours.length || !theirs.length || ours.flatMap(familiesOf).some((one) => families.includes(one)),
     };
   }
@@ -193,7 +194,7 @@ export class RtcConnection implements Connection {
     const pc = this.#pc;
     const done = (): void => this.#gathered.resolve();
     const longest = setTimeout(done, LONGEST);
-    let quiet = setTimeout(done, this.#relayOnly ? LONGEST : NONE);
+    let quiet = setTimeout(done, this.#ice.relayOnly ? LONGEST : NONE);
     pc.onicecandidate = ({ candidate }) => {
       if (!candidate) return done();
       const { candidate: text, type, address, protocol } = candidate;
@@ -212,7 +213,13 @@ export class RtcConnection implements Connection {
       clearTimeout(longest);
       clearTimeout(quiet);
     }
-    if (this.#relayOnly && !this.#ours.length) throw this.#fail('only a relay may be used, and no TURN server gave one');
+    if (this.#ice.relayOnly && !this.#ours.length) {
+      // The browser takes longer than we do to say so.
+      for (const url of this.#ice.servers.flatMap(({ urls }) => urls)) {
+        if (url.startsWith('turn') && !this.#servers.size) this.#servers.set(url, 'no answer');
+      }
+      throw this.#fail('only a relay may be used, and no TURN server gave one');
+    }
     this.#described = true;
     this.#go(stage);
     this.#pathChanged();

@@ -1,7 +1,8 @@
 /** Whom a call is for: everyone, an alias, one peer; and the ways to call them. */
 
-import type { Calls } from './calling.ts';
+import type { Calls, Encoded } from './calling.ts';
 import { BVError } from './errors.ts';
+import { encodeValue } from './items.ts';
 import type {
   BVErrorInfo, CallAllOptions, CallOptions, Json, ModuleInfo, PeerInfo, PingResult, Result, Sendable, Target,
   UnaryOptions, Value,
@@ -48,22 +49,24 @@ export class CallTarget implements Target {
 
   async call(module: string, request?: Sendable, options: UnaryOptions = {}): Promise<any> {
     if (options.items && options.idempotent) throw new TypeError('items cannot be sent again: not idempotent');
-    return this.#calls.callPeer(this.#calls.choose(this.query), module, request, options);
+    return this.#calls.callPeer(this.#calls.choose(this.query), module, encodeValue(request), options);
   }
 
   callAll(module: string, request?: Sendable, options: CallAllOptions = {}): AsyncIterableIterator<Result> {
     const { concurrency = Infinity, first = Infinity } = options;
     if (!(concurrency >= 1 && first >= 1)) throw new TypeError('concurrency and first are at least 1');
+    const encoded = encodeNow(request);
     return cancellable(options.signal, (signal, left) =>
-      this.#results((peer) => this.#calls.callPeer(peer, module, request, { ...options, signal }), concurrency, first, left),
+      this.#results((peer) => this.#calls.callPeer(peer, module, encoded, { ...options, signal }), concurrency, first, left),
     );
   }
 
   stream(module: string, request?: Sendable, options: CallOptions = {}): AsyncIterableIterator<any> {
     const calls = this.#calls;
     const choose = (): PeerInfo => calls.choose(this.query);
+    const encoded = encodeNow(request);
     return cancellable(options.signal, async function* (signal) {
-      const items = await calls.openStream(choose(), module, request, { ...options, signal });
+      const items = await calls.openStream(choose(), module, encoded, { ...options, signal });
       try {
         yield* items;
       } finally {
@@ -112,7 +115,7 @@ export class CallTarget implements Target {
 
   async modules(options: { timeout?: number } = {}): Promise<ModuleInfo[]> {
     const peer = this.#calls.choose(this.query);
-    const answer = await this.#calls.callPeer(peer, 'bv.modules', null, { ...options, idempotent: true });
+    const answer = await this.#calls.callPeer(peer, 'bv.modules', encodeValue(null), { ...options, idempotent: true });
     if (!Array.isArray(answer) || answer.length > MAX_MODULES || !answer.every(isDescription)) {
       throw new BVError('protocol_error', 'what the peer says of its modules makes no sense', { peer: peer.id });
     }
@@ -159,6 +162,13 @@ function cancellable<T>(
       return this;
     },
   };
+}
+
+/** A request as it is at this moment; what is wrong with it shows when somebody is asked. */
+function encodeNow(request: Sendable): Encoded {
+  const encoded = encodeValue(request);
+  encoded.catch(() => {});
+  return encoded;
 }
 
 function isDescription(value: Json): boolean {

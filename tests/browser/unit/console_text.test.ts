@@ -46,6 +46,7 @@ test('texts are cut between letters', () => {
   assert.equal(clip('ab\u{1f980}', 3), 'ab');
   assert.equal(sentence('no such file'), 'No such file.');
   assert.equal(sentence('Really?'), 'Really?');
+  assert.equal(sentence('bv.modules failed'), 'bv.modules failed.');
   assert.equal(fileName('a/b/c.txt'), 'c.txt');
   assert.equal(fileName('a/'), 'file');
 });

@@ -20,7 +20,6 @@ const WELCOME = [
   '{"type":"iceServers","data":[]}',
   '{"type":"userList","data":["Us"]}',
   '{"type":"contacts","data":{"contacts":[]}}',
-  '{"type":"peerList","data":{"peers":[]}}',
 ];
 
 class FakeSocket {
@@ -97,12 +96,12 @@ class Scene {
   }
 
   /** The server takes the client in, on the socket that is there. */
-  async admit(): Promise<FakeSocket> {
+  async admit(peers = ''): Promise<FakeSocket> {
     const { socket } = this;
     socket.open();
     socket.tell(HELLO.text);
     await this.until(() => socket.saidOf('login').length);
-    socket.tell(...WELCOME);
+    socket.tell(...WELCOME, `{"type":"peerList","data":{"peers":[${peers}]}}`);
     await this.until(() => this.session.state === 'online');
     return socket;
   }
@@ -388,15 +387,20 @@ scene('what a listener does comes after what it was told of, and its faults are 
   globalThis.reportError = (fault) => reported.push(fault);
   try {
     const asked: string[] = [];
+    const depths: number[] = [];
+    let depth = 0;
     scene.heard = ({ type }) => {
       asked.push(type);
+      depths.push(depth++);
       if (type === 'wentOnline') scene.client.send('peerCandidate', { to: '7', session: new Uint8Array(16), candidate: 'x' });
+      depth--;
       throw new Error('a fault of the page');
     };
-    const socket = await scene.online();
-    socket.tell('{"type":"peerConnect","data":{"name":"Us","id":"7"}}');
+    await scene.start();
+    const socket = await scene.admit('{"name":"Us","id":"7"}');
     await scene.until(() => asked.length === 2);
     assert.deepEqual(asked, ['wentOnline', 'peerConnected']);
+    assert.deepEqual(depths, [0, 0]);
     assert.equal(socket.saidOf('peerCandidate').length, 1);
     assert.equal(reported.length, 2);
     scene.heard = () => {};

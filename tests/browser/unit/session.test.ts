@@ -151,6 +151,17 @@ test('what waits for the lists is bounded, and comes after them', async () => {
   assert.equal(other.state, 'waiting');
 });
 
+test('a hundred and fifty thousand peers are news', async () => {
+  const session = await syncing();
+  for (const text of LISTS.slice(0, 2)) await session.receive(text, 0, vectors.nowMs);
+  for (let page = 0; page < 75; page++) {
+    const peers = Array.from({ length: 2000 }, (_, number) => ({ name: 'Us', id: String(page * 2000 + number) }));
+    const text = JSON.stringify({ type: 'peerList', data: { peers, more: page < 74 } });
+    await session.receive(text, 0, vectors.nowMs);
+  }
+  assert.equal(session.events().length, 150_000); // we are online, and one of them is our own id
+});
+
 test('what can be asked and sent at once is bounded', async () => {
   const session = await syncing();
   for (const text of LISTS) await session.receive(text, 0, vectors.nowMs);

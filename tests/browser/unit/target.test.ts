@@ -162,3 +162,20 @@ test('a stream that breaks off throws once, and is over', async () => {
   await assert.rejects(next, (error: BVError) => error.code === 'no_module');
   assert.deepEqual(await items.next(), { done: true, value: undefined });
 });
+
+test('a request is encoded once for all, as it was when the call was made', async () => {
+  const bodies: unknown[] = [];
+  const calls = {
+    resolve: () => [{ name: 'bob', id: '1' }, { name: 'bob', id: '2' }],
+    callPeer: async (_peer: PeerInfo, _module: string, encoded: Promise<[Uint8Array, boolean]>) => {
+      bodies.push((await encoded)[0]);
+    },
+  };
+  const request = { n: 1 };
+  for await (const _ of new CallTarget(calls as unknown as Calls, 'bob').callAll('Echo', request, { concurrency: 1 })) {
+    request.n = 2;
+  }
+  assert.equal(bodies.length, 2);
+  assert.ok(bodies[0] === bodies[1]);
+  assert.equal(new TextDecoder().decode(bodies[0] as Uint8Array), '{"n":1}');
+});

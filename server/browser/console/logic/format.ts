@@ -66,9 +66,10 @@ export function clip(text: string, limit: number): string {
   return text.slice(0, last >= 0xd800 && last < 0xdc00 ? limit - 1 : limit);
 }
 
-/** A text that begins like a sentence and ends like one. */
+/** A text that begins like a sentence, unless its first word is a name like `bv.modules`, and ends like one. */
 export function sentence(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? '' : '.');
+  const begun = text.replace(/^[a-z]+(?=[\s,:]|$)/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
+  return begun + (/[.!?…]$/.test(text) ? '' : '.');
 }
 
 /** What to save a file as: the last part of its path. */

@@ -50,7 +50,7 @@ function Control(props: ControlProps): ComponentChildren {
   const common = { id, 'aria-describedby': describedBy, 'aria-invalid': problems.has(at) };
   const text = { ...common, value: draft.text, autoComplete: 'off', spellcheck: false } as const;
   const enter = (value: string): void => onDraft({ ...draft, text: value });
-  const empty = field.nullable ? 'null' : required ? '' : 'not sent';
+  const empty = !required ? 'not sent' : field.nullable ? 'null' : '';
   switch (field.kind) {
     case 'fixed':
     case 'null':

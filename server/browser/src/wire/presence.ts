@@ -11,7 +11,10 @@ import type { PresenceEvent } from './session_events.ts';
 /** Seconds for which a known peer may be missing from the list after a reconnect before it counts as gone. */
 export const HOLD = 15;
 
-/** The online peers, each under the alias of its account. */
+/**
+ * The online peers, each under the alias of its account. While the server is away nothing happens to them: time for those
+ * who are held counts from the list that they are missing from.
+ */
 export class Presence {
   /** Peer id to alias, held ones included. */
   readonly peers = new Map<string, string>();
@@ -57,11 +60,6 @@ export class Presence {
     for (const [id, known] of [...this.peers]) {
       if (known === name) this.vanish(id);
     }
-  }
-
-  /** The server is away: whoever was known stays known until its next list has come. */
-  freeze(): void {
-    this.#held.clear();
   }
 
   /** When the held count as gone; null if nobody is held. */

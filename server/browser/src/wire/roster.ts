@@ -110,11 +110,6 @@ export class Roster {
     this.#presence.handleTimer(now);
   }
 
-  /** The server is away: everything stays known until its next lists have come. */
-  freeze(): void {
-    this.#presence.freeze();
-  }
-
   // -- what the server says ---------------------------------------------------------------------------------------------
 
   /** Take complete lists. What differs from what was known is reported; a first list of aliases is no news. */

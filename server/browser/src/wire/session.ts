@@ -360,7 +360,6 @@ export class Session {
     if (wasOnline && now - this.#onlineSince >= LASTING) this.#retry.reset();
     this.#step('lost');
     const retryIn = this.#retry.after(now, hint, hurry);
-    this.#roster.freeze();
     this.#events.push(
       wasOnline ? { type: 'wentOffline', reason: error.message, retryIn } : { type: 'attemptFailed', error, retryIn },
     );

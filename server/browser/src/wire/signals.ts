@@ -222,8 +222,7 @@ const object =
     need(isObject(value), 'not an object');
     const result: Record<string, unknown> = {};
     for (const [name, check] of Object.entries<Check<unknown>>(fields)) {
-      // Its own fields only: what every object has was not said by anybody.
-      const item = check(Object.hasOwn(value, name) ? value[name] : undefined);
+      const item = check(value[name]);
       if (item !== undefined) result[name] = item;
     }
     return result as T;
