@@ -58,37 +58,50 @@ const bench = (() => {
   /** Be online, and answer; gives one's id. */
   function theirs(port) {
     peer = new Peer({ host: '127.0.0.1', port, path: '/', config: { iceServers: [] } });
-    peer.on('connection', (connection) => connection.on('data', (message) => answer(connection, message)));
+    peer.on('connection', (connection) => {
+      const { pack, unpack } = FORMS[connection.serialization];
+      connection.on('data', (data) => answer(connection, pack, unpack(data)));
+    });
     return new Promise((done) => peer.on('open', done));
   }
 
-  function answer(connection, message) {
-    if (!message.size) return connection.send(message);
+  /** What a page does to its messages for each `serialization`; bytes go as they are. */
+  const asTheyAre = (message) => message;
+  const FORMS = {
+    binary: { pack: asTheyAre, unpack: asTheyAre },
+    raw: { pack: JSON.stringify, unpack: (data) => (typeof data === 'string' ? JSON.parse(data) : data) },
+  };
+
+  function answer(connection, pack, message) {
+    if (!message.size) return connection.send(pack(message));
     const data = new Uint8Array(message.piece);
     for (let sent = 0; sent < message.size; sent += message.piece) connection.send(data);
   }
 
   /** Call that peer from now on; gives the time of the first call. */
-  function meet(id) {
+  function meet(id, serialization) {
     return timed(async () => {
-      const connection = peer.connect(id, { reliable: true });
+      const connection = peer.connect(id, { reliable: true, serialization });
+      const { pack, unpack } = FORMS[serialization];
+      const send = (message) => connection.send(pack(message));
       await new Promise((done) => connection.on('open', done));
       const waiting = new Map();
       let number = 0;
       let onPiece = null;
-      connection.on('data', (message) => {
+      connection.on('data', (data) => {
+        const message = unpack(data);
         if (message.number === undefined) return onPiece(message.byteLength);
         waiting.get(message.number)();
         waiting.delete(message.number);
       });
       echo = () => new Promise((done) => {
         waiting.set(++number, done);
-        connection.send({ number, ...REQUEST });
+        send({ number, ...REQUEST });
       });
       receive = (size, piece) => new Promise((done) => {
         let received = 0;
         onPiece = (length) => (received += length) >= size && done(received);
-        connection.send({ size, piece });
+        send({ size, piece });
       });
       await echo();
     });

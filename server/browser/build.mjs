@@ -6,7 +6,7 @@
  */
 
 import { build } from 'esbuild';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
@@ -126,6 +126,7 @@ switch (process.argv[2]) {
     break;
   case '--pack':
     write(join(HERE, 'dist'), [...files].filter(([name]) => name.startsWith('BV')));
+    copyFileSync(join(HERE, '../../LICENSE'), join(HERE, 'LICENSE')); // npm takes none from outside of the package
     break;
   case '--check': {
     const wrong = differences(SERVED, files);

@@ -84,11 +84,11 @@ async def test_trust_by_token_and_its_end(world: World, inviter: str) -> None:
 
 
 async def _is_alone(tab: Tab) -> bool:
-    return await tab.evaluate("$BV.links().length + $BV.peers().length + $BV.contacts().length") == 0
+    return bool(await tab.evaluate("$BV.links().length + $BV.peers().length + $BV.contacts().length === 0"))
 
 
 async def _has_no_contacts(tell: Any) -> bool:
-    return await tell("Probe.Contacts") == []
+    return not await tell("Probe.Contacts")
 
 
 async def test_trust_between_two_tabs_with_the_callback(world: World) -> None:

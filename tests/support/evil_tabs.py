@@ -154,7 +154,7 @@ class TabActor(Actor):
         """Wait until it has no links, nor is making any, and forget that it had."""
 
         async def so() -> bool:
-            return await self.tab.evaluate("$BV.links().length") == 0
+            return bool(await self.tab.evaluate("$BV.links().length === 0"))
 
         await eventually(so, 25, what=f"{self.username} has no links")
         await self.tab.evaluate("states.length = 0")
@@ -211,5 +211,11 @@ def gullible() -> str:
             content = file.read_text(encoding="utf-8")
             assert content.count(text) == times, f"{name} has {text!r} {content.count(text)} times: look at _TAKEN_OUT"
             file.write_text(content.replace(text, instead), encoding="utf-8")
-        command = [BROWSER / "node_modules" / ".bin" / "esbuild", sources / "main.ts", "--bundle", "--format=iife"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        command: list[str | Path] = [
+            BROWSER / "node_modules" / ".bin" / "esbuild",
+            sources / "main.ts",
+            "--bundle",
+            "--format=iife",
+        ]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout

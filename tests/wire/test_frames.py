@@ -169,6 +169,15 @@ def test_json_is_64_deep_at_most(opener: bytes) -> None:
         frames.decode_body(opener * 65 + b"1" + closer * 65, raw=False)
 
 
+def test_what_nests_deeper_is_not_encoded() -> None:
+    nested: Any = 1
+    for _ in range(64):
+        nested = [nested]
+    frames.encode_body(nested)
+    with pytest.raises(ValueError, match="deeper than 64"):
+        frames.encode_body([nested])
+
+
 def test_hostile_strings_are_passed_over_in_linear_time() -> None:
     # With a pattern that tries again at each quote this would take hours; the test's time limit would end it.
     hostile = b"[]" * 70 + b'"' + b'\\"' * 200_000

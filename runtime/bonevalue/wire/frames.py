@@ -382,14 +382,18 @@ def encode_body(value: Any) -> tuple[bytes, bool]:
 
     Raises:
         TypeError: the value is neither bytes nor made of what JSON has.
-        ValueError: the value holds an integer or text that JSON cannot carry. (NaN and infinity become ``null``.)
+        ValueError: the value holds an integer or text that JSON cannot carry, or nests deeper than 64. (NaN and infinity
+            become ``null``.)
     """
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value), True
     try:
-        return _JSON_ENCODER.encode(value), False
+        body = _JSON_ENCODER.encode(value)
     except (UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise ValueError(f"cannot be JSON: {error}") from error
+    if len(body) > MAX_JSON_DEPTH:
+        check_json_depth(body)
+    return body, False
 
 
 def decode_body(data: bytes, raw: bool) -> Any:

@@ -78,6 +78,7 @@ export class Peer implements BoneValue {
     const turn = ++this.#turn;
     try {
       requireCrypto();
+      if (!globalThis.RTCPeerConnection) throw new BVError('config', 'there is no WebRTC here, or it is turned off');
       checkOptions(options);
       const { url, host: dialled } = addressOf(host);
       const realm = realmOf(options.realm ?? dialled);

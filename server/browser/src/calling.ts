@@ -6,7 +6,7 @@
  */
 
 import { BVError } from './errors.ts';
-import { iteratorOf, type ReceivedItems } from './items.ts';
+import { checkItems, iteratorOf, type ReceivedItems } from './items.ts';
 import { CallMoved, type PeerLink } from './peer_link.ts';
 import type { Items, PeerInfo, PingResult, Sendable, UnaryOptions, Value } from './types.ts';
 
@@ -195,7 +195,7 @@ class SentItems implements AsyncIterable<Sendable> {
   readonly #items: Items;
 
   constructor(items: Items) {
-    this.#items = items;
+    this.#items = checkItems(items);
   }
 
   [Symbol.asyncIterator](): AsyncIterator<Sendable> {

@@ -2,8 +2,8 @@
  * From a connection request to a proved link, on both sides.
  *
  * Who dials signs an offer, sends it through the discovery server, checks the signed answer, waits for the channel and
- * for the other side's proof inside it. Who is dialled checks the offer, signs an answer, and waits likewise. The server
- * between them can delay or drop any of it, and change none of it unnoticed.
+ * for the other side's proof inside it. Who is dialled checks the offer, signs an answer, and waits likewise. The
+ * server between them can delay or drop any of it, and change none of it unnoticed.
  *
  * When both dial at once, the offer of the numerically smaller peer id wins: its sender passes over the other's offer,
  * and the other answers it. The attempt that loses ends when the winner's link is proved (pool.ts).
@@ -15,15 +15,21 @@ import { BVError } from './errors.ts';
 import { DOING, type LinkLife } from './life.ts';
 import type { Connection, Engine, IceConfig, Link } from './link.ts';
 import type { PeerLink, Remote } from './peer_link.ts';
-import { later, now, orGivenUp, settles } from './timing.ts';
+import { later, milliseconds, now, orGivenUp, settles } from './timing.ts';
 import { fromHex, hex, type Bytes } from './wire/bytes.ts';
-import { sessionOf, type IncomingOffer, type Introductions, type OutgoingOffer, type Proof } from './wire/introductions.ts';
+import {
+  sessionOf,
+  type IncomingOffer,
+  type Introductions,
+  type OutgoingOffer,
+  type Proof,
+} from './wire/introductions.ts';
 import { fingerprint, randomBytes } from './wire/keys.ts';
 import { Bucket, MAX_HINT } from './wire/pacing.ts';
 import { failureError } from './wire/refusals.ts';
 import type { PeerCandidate, PeerRequest, PeerResponse, Requests } from './wire/signals.ts';
 
-/** Seconds for which the side whose offer wins waits for what becomes of it: had it arrived, there would be an answer. */
+/** Seconds for which the side whose offer wins waits for what becomes of it: had it arrived, it would be answered. */
 const GLARE_TIME = 2;
 /** Seconds that a proof has to come when the attempt is over. */
 const LAST_CHANCE = 1;
@@ -157,7 +163,13 @@ export class Dialler {
     }
   }
 
-  async #dial(setUp: SetUp, name: string, life: LinkLife, connection: Connection, signal: AbortSignal): Promise<PeerLink> {
+  async #dial(
+    setUp: SetUp,
+    name: string,
+    life: LinkLife,
+    connection: Connection,
+    signal: AbortSignal,
+  ): Promise<PeerLink> {
     const { introductions } = this.#settings;
     const { peer } = setUp;
     const sdp = await orGivenUp(connection.createOffer(), signal);
@@ -300,7 +312,8 @@ export class Dialler {
       const { code, retryAfter } = error as BVError;
       // Not for a repetition of an offer that is being answered.
       const isOwn = this.#setUps.get(key) === setUp;
-      if (session && isOwn && !mine.stop.signal.aborted && !setUp.isTold) this.#refuse(sender, session, error as BVError);
+      if (session && isOwn && !mine.stop.signal.aborted && !setUp.isTold)
+        this.#refuse(sender, session, error as BVError);
       // What both sides dialled at once is no news if the other link won.
       if (code !== 'connect_failed' || (retryAfter === undefined && !places.current(sender))) this.#note(error, sender);
     } finally {
@@ -368,7 +381,7 @@ export class Dialler {
     const { engine, ice, timeout } = this.#settings;
     const stop = new AbortController();
     const late = new BVError('connect_failed');
-    const timer = setTimeout(() => stop.abort(late), timeout * 1000);
+    const timer = setTimeout(() => stop.abort(late), milliseconds(timeout));
     this.#stops.set(stop, life.dialled ? '' : setUp.peer);
     const either = AbortSignal.any([signal, stop.signal]);
     let connection: Connection | null = null;
@@ -389,11 +402,13 @@ export class Dialler {
       connection?.close();
       if (signal.aborted) throw signal.reason;
       // What the browser throws has no code that anybody knows: it has too many connections, say.
-      const { code, message, retryAfter } = error instanceof BVError ? error : new BVError('connect_failed', String(error));
+      const { code, message, retryAfter } =
+        error instanceof BVError ? error : new BVError('connect_failed', String(error));
       if (!/^(connect_failed|link_lost|protocol_error)$/.test(code)) throw error;
       const { phase } = life;
-      const why = error === late ? ` within ${timeout} s; it was ${DOING[phase]}` : ` while ${DOING[phase]}: ${message}`;
-      // It may be repeated soon if the other side let go of a link that was all but made: both may have dialled at once.
+      const why =
+        error === late ? ` within ${timeout} s; it was ${DOING[phase]}` : ` while ${DOING[phase]}: ${message}`;
+      // Soon again if the other side let go of a link that was all but made: both may have dialled at once.
       const wait = phase === 'proof' && code === 'link_lost' ? LET_GO : retryAfter;
       const extra = wait === undefined ? {} : { retryAfter: wait };
       throw new BVError('connect_failed', what + why + adviceFor(phase, connection?.tried()), extra);
@@ -451,7 +466,11 @@ export class Dialler {
     }
   }
 
-  #refuse(to: string, session: string, { code = 'connect_failed', message, retryAfter }: Partial<BVError> & Error): void {
+  #refuse(
+    to: string,
+    session: string,
+    { code = 'connect_failed', message, retryAfter }: Partial<BVError> & Error,
+  ): void {
     const why = code === 'connect_failed' ? `the other side failed: ${message}` : message;
     const error = { code, message: why.slice(0, MAX_REASON), ...(retryAfter !== undefined && { retryAfter }) };
     try {
@@ -474,7 +493,8 @@ const requestOf = ({ toPeer: to, blob: offer, signature }: OutgoingOffer) => ({ 
 /** The error for a refusal that came, unsigned, through the server: never one that accuses anybody. */
 function refusal(failure: NonNullable<PeerResponse['error']>, peer: string): BVError {
   const { code, message, retryAfter } = failureError(failure);
-  const passedOn = /^(connect_failed|link_lost|link_limit|not_trusted|clock_skew|peer_offline|rate_limited|unavailable)$/;
+  const passedOn =
+    /^(connect_failed|link_lost|link_limit|not_trusted|clock_skew|peer_offline|rate_limited|unavailable)$/;
   return new BVError(
     passedOn.test(code) ? code : 'connect_failed',
     `${peer} refused: ${message || code}`,

@@ -1,9 +1,9 @@
 /**
  * The pump between a `Session` and a WebSocket to the discovery server.
  *
- * All decisions are the session's: what to send, whether to keep the socket, when to come back. Here are the socket, the
- * clock and the browser's events. What happens is taken one after the other, each wholly before the next, and then the
- * order is always the same: hand out the events, open or close the socket, send, arm the timer.
+ * All decisions are the session's: what to send, whether to keep the socket, when to come back. Here are the socket,
+ * the clock and the browser's events. What happens is taken one after the other, each wholly before the next, and then
+ * the order is always the same: hand out the events, open or close the socket, send, arm the timer.
  *
  * *Is the server still there?* A page can neither send the pings of WebSocket nor see those of the server. So it asks
  * with a message when nothing has come for a while, and an unanswered one costs the socket: within 35 s where timers
@@ -13,6 +13,7 @@
  */
 
 import { BVError } from './errors.ts';
+import { now as clock } from './timing.ts';
 import type { SignedBlob } from './wire/blobs.ts';
 import { realmOf } from './wire/keys.ts';
 import type { Session } from './wire/session.ts';
@@ -26,6 +27,8 @@ const ANSWER_TIMEOUT = 15;
 const PROBE_TIMEOUT = 3;
 /** Seconds that a timer may be late for it to count as on time. */
 const LATE = 1;
+/** Milliseconds to learn why a socket did not open. */
+const WHY_TIMEOUT = 5000;
 /** Characters that came and are not taken yet: the lists of a large account are read at once, and then verified. */
 const MAX_WAITING = 2 ** 24;
 /** Bytes that the browser may keep for a server that reads slowly; what is more waits in the session. */
@@ -33,8 +36,6 @@ const MAX_BUFFERED = 2 ** 18;
 /** How a socket is closed that we gave up but will replace: not a log-off, so that nobody is told of it meanwhile. */
 const GIVEN_UP = 4000;
 const LOGGED_OFF = 1000;
-
-const clock = (): number => performance.now() / 1000;
 
 /** Where a discovery server is: the URL of its WebSocket, and the host as it was typed. */
 export interface Address {
@@ -52,7 +53,9 @@ export function addressOf(text: string, page: { protocol: string; host: string }
   const typed = text || `${page.protocol === 'https:' ? 'wss' : 'ws'}://${page.host}`;
   const [, scheme, host, port = '', path = ''] =
     /^(?:(wss?):\/\/)?(\[[\da-f:.]+\]|[^\s/?#@:[\]]+)(:\d{1,5})?(\/[!-~]*)?$/i.exec(typed) ?? [];
-  if (!host) throw new BVError('config', `"${typed}" is no server address: write wss://example.org`);
+  if (!host || +port.slice(1) > 65_535) {
+    throw new BVError('config', `"${typed}" is no server address: write wss://example.org`);
+  }
   const isLoopback = realmOf(host) === 'localhost';
   const url = `${scheme?.toLowerCase() ?? (isLoopback ? 'ws' : 'wss')}://${host}${port}${path}`;
   if (!isLoopback && !url.startsWith('wss')) throw new BVError('config', `${url} would be unencrypted: use wss://`);
@@ -67,7 +70,9 @@ export const unreachable = (url: string): string => `cannot reach the discovery 
 /** A browser does not tell a page why a socket never opened: this asks whether it was for the origin of the page. */
 export async function originRefusal(url: string): Promise<BVError | null> {
   const asked = new URL('/origin', url.replace(/^ws/, 'http'));
-  const answer = await fetch(asked).then((response) => response.json()).catch(() => null);
+  const answer = await fetch(asked, { signal: AbortSignal.timeout(WHY_TIMEOUT) })
+    .then((response) => response.json())
+    .catch(() => null);
   if (answer?.allowed !== false) return null;
   const who = `pages of ${location.origin}`;
   return new BVError('origin_refused', `the server does not take ${who}: its operator adds it to discovery.origins`);
@@ -84,7 +89,6 @@ export class DiscoveryClient {
   #socket: WebSocket | null = null;
   /** What happens, in turn: settled when all of it is done. */
   #turn: Promise<unknown> = Promise.resolve();
-  #events: Event[] = [];
   #handingOut = false;
   #error: unknown;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -192,7 +196,7 @@ export class DiscoveryClient {
     return this.#do(() => this.session.removed(name, remove, Date.now()));
   }
 
-  // -- the pump ---------------------------------------------------------------------------------------------------------
+  // -- the pump -------------------------------------------------------------------------------------------------------
 
   /** Do something after all that happened before, and then what follows from it. */
   async #do<T>(action: () => T | Promise<T>): Promise<T> {
@@ -237,10 +241,11 @@ export class DiscoveryClient {
   }
 
   #handOut(): void {
-    this.#events = this.#events.concat(this.session.events());
     if (this.#handingOut) return; // who is told of an event caused others: they come after those before them
     this.#handingOut = true;
-    for (let event; (event = this.#events.shift()); ) this.#tell(event);
+    for (let events; (events = this.session.events()).length; ) {
+      for (const event of events) this.#tell(event);
+    }
     this.#handingOut = false;
   }
 
@@ -265,7 +270,7 @@ export class DiscoveryClient {
     return this.session.sendTimer();
   }
 
-  // -- the socket -------------------------------------------------------------------------------------------------------
+  // -- the socket -----------------------------------------------------------------------------------------------------
 
   #open(): void {
     let socket: WebSocket;
@@ -320,7 +325,7 @@ export class DiscoveryClient {
     void this.#do(() => this.session.abandoned(reason, clock(), hurry));
   }
 
-  // -- is the server there ----------------------------------------------------------------------------------------------
+  // -- is the server there --------------------------------------------------------------------------------------------
 
   #heard(): void {
     this.#lookAt = clock() + QUIET;

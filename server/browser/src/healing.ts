@@ -2,8 +2,8 @@
  * Links that heal: those that were lost are made anew, those that may be broken are replaced before they break.
  *
  * WebRTC could move a connection to another path, but other peers cannot, so a new one is made beside it. Whoever wants
- * a link (holds it, or has calls on it) brings it back. If both sides do, who dialled before goes first; and should both
- * dial at once, the pool settles it.
+ * a link (holds it, or has calls on it) brings it back. If both sides do, who dialled before goes first; and should
+ * both dial at once, the pool settles it.
  */
 
 import { BVError } from './errors.ts';
@@ -20,7 +20,11 @@ const YIELD = 1.5;
 const [FIRST_RETRY, LONGEST_RETRY] = [0.5, 10];
 
 /** Whether what is sent reaches the other side, and its answers reach us; that something comes is no answer. */
-const answers = (link: PeerLink): Promise<boolean> => link.ping(PROBE).then(() => true, () => false);
+const answers = (link: PeerLink): Promise<boolean> =>
+  link.ping(PROBE).then(
+    () => true,
+    () => false,
+  );
 
 export class Healing {
   readonly #pool: Pool;

@@ -97,6 +97,7 @@ export class Host {
     if (!handler) this.modules.delete(name);
     else if (typeof handler !== 'function') throw new TypeError('a handler is a function');
     else if (!(concurrency >= 1)) throw new TypeError('concurrency is at least 1');
+    else if (!Array.isArray(allow)) throw new TypeError('allow is a list of aliases');
     else {
       const slots = new FairSlots<PromiseWithResolvers<void>>(Math.min(Math.floor(concurrency), MAX_CONCURRENCY));
       this.modules.set(name, { name, handler, allow: new Set(allow), doc, stream, request, response, slots });
@@ -126,7 +127,7 @@ export class Host {
       await job.run(module);
       this.counters.calls_served++;
     } catch (error) {
-      if (!job.signal.aborted) answer.fail(this.#spoken(job, error));
+      if (!job.over) answer.fail(this.#spoken(job, error));
     }
   }
 
@@ -172,7 +173,10 @@ class Job {
   readonly call: ReceivedCall;
   readonly caller: Remote;
   readonly answer: Answering;
-  readonly #ending = new AbortController();
+  /** Why nobody wants the answer any more. */
+  over: BVError | null = null;
+  /** Made when somebody asks for it: most handlers do not. */
+  #ending: AbortController | null = null;
   /** What the handler gives to `callback` or `fail`, or why it is over. */
   readonly #answered = later<Sendable>();
   #callId = '';
@@ -188,22 +192,28 @@ class Job {
     return (this.#callId ||= hex(crypto.getRandomValues(new Uint8Array(6))));
   }
 
+  /** Aborted when nobody wants the answer any more. */
   get signal(): AbortSignal {
+    if (!this.#ending) {
+      this.#ending = new AbortController();
+      if (this.over) this.#ending.abort(this.over);
+    }
     return this.#ending.signal;
   }
 
   /** Nobody wants the answer any more. */
   cancel(error: BVError): void {
-    this.#ending.abort(error);
+    this.over = error;
+    this.#ending?.abort(error);
     this.#answered.reject(error);
   }
 
   /** Run the handler, and send what comes of it. */
   async run({ handler, slots }: Served): Promise<void> {
-    const { call, caller, answer, signal } = this;
+    const { call, caller, answer } = this;
     let result: unknown;
     try {
-      signal.throwIfAborted(); // in the moment in which it got its slot
+      if (this.over) throw this.over; // in the moment in which it got its slot
       // Decoded only now: what waits for a slot takes no more memory than its bytes.
       const given = this.#given(decode(call));
       result = handler(given);
@@ -214,7 +224,7 @@ class Job {
           await (value as AsyncIterator<unknown>).return?.();
           throw this.takesNoStream();
         }
-        await handOver(value as Items, answer.begin(), signal);
+        await handOver(value as Items, answer.begin(), this.signal);
         answer.end();
       } else {
         const [body, raw] = await encodeValue(value);
@@ -236,7 +246,7 @@ class Job {
 
   /** What the handler sees of the call. */
   #given(request: unknown): Call {
-    const { call, caller, answer, signal } = this;
+    const { call, caller, answer } = this;
     const { resolve, reject } = this.#answered;
     const job = this;
     return {
@@ -246,7 +256,9 @@ class Job {
         return job.callId;
       },
       deadline: Math.round(Date.now() + (call.deadline - now()) * 1000),
-      signal,
+      get signal() {
+        return job.signal;
+      },
       items: answer.items,
       callback: (response) => resolve(response),
       fail: (error) => reject(typeof error === 'string' ? new BVError('handler_failed', error) : error),

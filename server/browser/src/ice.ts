@@ -1,7 +1,7 @@
 /**
  * The STUN and TURN servers that connections are made with: those of the page, and those that the discovery server
- * hands out, as long as their credentials hold by our own monotonic clock. Stale ones are asked for anew first. One that
- * is dead costs a connection no time (rtc.ts).
+ * hands out, as long as their credentials hold by our own monotonic clock. Stale ones are asked for anew first. One
+ * that is dead costs a connection no time (rtc.ts).
  */
 
 import type { IceConfig } from './link.ts';
@@ -38,7 +38,7 @@ export class Ice {
     this.#understood = understood;
   }
 
-  /** The discovery server has told its servers, and for how many seconds the credential of each holds; null for ever. */
+  /** The discovery server has told its servers, and for how many seconds each credential holds; null for ever. */
   handedOut(servers: readonly RTCIceServer[], lifetimes: readonly (number | null)[]): void {
     const taken = this.#understood(servers);
     this.#handedOut = taken.map((server) => {

@@ -18,15 +18,20 @@ export async function encodeValue(value: Sendable): Promise<[body: Bytes, raw: b
 export const isStream = (value: any): boolean =>
   !!(value?.[Symbol.asyncIterator] || value?.getReader || typeof value?.next === 'function');
 
+/** The same, if it can be sent item by item. Texts and bytes are one value, not their letters or numbers. */
+export function checkItems(items: any): Items {
+  const isIterable = items instanceof Blob || isStream(items) || (Object(items) === items && Symbol.iterator in items);
+  if (!isIterable || ArrayBuffer.isView(items)) throw new TypeError('items are something that can be iterated over');
+  return items;
+}
+
 /** An iterator over items of any kind. */
 export function iteratorOf(items: Items): AsyncIterator<Sendable> {
-  const source: any = items;
+  const source: any = checkItems(items);
   if (source instanceof Blob) return pieces(source);
-  if (source?.getReader) return read(source);
-  if (source?.[Symbol.asyncIterator]) return source[Symbol.asyncIterator]();
-  if (source?.[Symbol.iterator]) return each(source);
-  if (source?.next) return source;
-  throw new TypeError('items are something that can be iterated over');
+  if (source.getReader) return read(source);
+  if (source[Symbol.asyncIterator]) return source[Symbol.asyncIterator]();
+  return source[Symbol.iterator] ? each(source) : source;
 }
 
 async function* each(items: Iterable<Sendable>): AsyncGenerator<Sendable> {
@@ -67,7 +72,7 @@ export async function handOver(
   let closing: Promise<unknown> | undefined;
   let goOn = (): void => {};
   const close = (): void => {
-    closing ??= Promise.resolve(source.return?.());
+    closing ??= (async () => source.return?.())();
     closing.catch(() => {});
     goOn();
   };
@@ -84,11 +89,15 @@ export async function handOver(
         });
       }
     }
+  } catch (error) {
+    close();
+    await closing?.catch(() => {}); // what went wrong first is what is told
+    throw error;
   } finally {
     over.removeEventListener('abort', close);
-    close();
-    await closing;
   }
+  close();
+  await closing;
 }
 
 /** Where items arrive. */
@@ -123,7 +132,8 @@ export class ReceivedItems implements AsyncIterableIterator<any> {
   readonly #taken: (items: number) => void;
   #closed: (() => void) | null;
   readonly #malformed: (problem: string) => BVError;
-  #error: unknown;
+  /** Why it breaks off: an array, because anything may be thrown. */
+  #error: [unknown] | null = null;
   #wake: (() => void) | null = null;
 
   /**
@@ -150,7 +160,7 @@ export class ReceivedItems implements AsyncIterableIterator<any> {
 
   /** The stream breaks off, after the items that have arrived. */
   fail(error: unknown): void {
-    this.#error = error;
+    this.#error = [error];
     this.#closed = null;
     this.arrived();
   }
@@ -192,7 +202,7 @@ export class ReceivedItems implements AsyncIterableIterator<any> {
       }
       if (this.#error) {
         this.close();
-        throw this.#error;
+        throw this.#error[0];
       }
       if (source.ended) {
         const { dropped } = source;

@@ -28,7 +28,9 @@ export interface How {
 /** Who waits for the answer to a call: the `context` of the call. */
 export class Asker {
   readonly #answer = Promise.withResolvers<any>();
-  readonly #ending = new AbortController();
+  /** Made for those calls that have items: it would be a good part of what a small call costs. */
+  #ending: AbortController | null = null;
+  #isOver = false;
   readonly #onOver: () => void;
   #received: ReceivedItems | null = null;
 
@@ -42,9 +44,14 @@ export class Asker {
     return this.#answer.promise;
   }
 
-  /** Aborted when the call has ended. */
+  /** Whether the call has ended. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Aborted when the call ends; to be asked for before. */
   get ending(): AbortSignal {
-    return this.#ending.signal;
+    return (this.#ending ??= new AbortController()).signal;
   }
 
   answered(body: Uint8Array, raw: boolean): void {
@@ -65,8 +72,9 @@ export class Asker {
   }
 
   over(): void {
-    if (this.ending.aborted) return;
-    this.#ending.abort();
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#ending?.abort();
     this.#onOver();
   }
 }

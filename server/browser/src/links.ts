@@ -62,7 +62,8 @@ export class Links {
     const { maxOutgoing = 64, maxIncoming = 256, connectTimeout = 20_000, idleTimeout = 60_000 } = options.pool ?? {};
     const timeout = connectTimeout / 1000;
     this.#settings = settings;
-    const refresh = (): Promise<unknown> => client.request('requestIceServers', {}); // the answer comes as an event, too
+    // The answer comes as an event, too.
+    const refresh = (): Promise<unknown> => client.request('requestIceServers', {});
     this.#ice = new Ice(options.ice, refresh, engine ? (servers) => [...servers] : understood);
     this.pool = new Pool({
       dial: async (peerId, life, signal) => {
@@ -240,6 +241,7 @@ export class Links {
     const { signal } = this.#stop;
     const changed = (): void => this.networkChanged();
     globalThis.addEventListener?.('online', changed, { signal });
+    globalThis.addEventListener?.('pageshow', ({ persisted }) => persisted && changed(), { signal });
     globalThis.document?.addEventListener('resume', changed, { signal });
     // This tells of every change of speed as well: links are asked, what is being set up goes on.
     (globalThis.navigator as { connection?: EventTarget }).connection?.addEventListener(

@@ -219,7 +219,7 @@ export class PeerLink {
           this.#flow.wake();
         },
         (error) => {
-          if (!asker.ending.aborted) giveUp(error); // what the iterator throws is for whoever made the call
+          if (!asker.isOver) giveUp(error); // what the iterator throws is for whoever made the call
         },
       );
     }

@@ -1,8 +1,8 @@
 /**
  * All links of one peer: one a remote peer, within limits.
  *
- * Whoever wants to call asks {@link Pool.link}. It gives the link that is there, joins the attempt that is under way, or
- * begins one as soon as there is a slot, first come first served. Slots are taken by attempts and by links that this
+ * Whoever wants to call asks {@link Pool.link}. It gives the link that is there, joins the attempt that is under way,
+ * or begins one as soon as there is a slot, first come first served. Slots are taken by attempts and by links that this
  * side dialled, until they are gone; so many attempts are made at once, and a peer that could not be reached is left
  * alone for a while. While others wait, links that nothing uses are drained, the longest unused first. The links that
  * others dial have places of their own (admission.ts).
@@ -22,7 +22,7 @@ import { Backoff } from './wire/pacing.ts';
 const MAX_DIALLING = 8;
 /** Two links that came about within this time, each dialled by another side, came from dialling at once; seconds. */
 export const GLARE_WINDOW = 5;
-/** Seconds in which a link is not evicted that is new, or that another side dialled and used: its call may be coming. */
+/** Seconds in which a link is not evicted that is new, or that another side dialled and used: a call may be coming. */
 const SETTLING = 1;
 /** Seconds that the other side has to confirm the end of a link with no calls on it, when this peer stops. */
 const LAST_WORD = 2;
@@ -341,7 +341,9 @@ export class Pool {
       // Somebody was too busy just now, or the other side's link, which won, is about to come about.
       const wait = backoff.next(attempt.error ? attempt.error.retryAfter : SECOND_TRY);
       if (now() + wait > giveUpAt) {
-        throw attempt.error ?? new BVError('connect_failed', 'the other side lets go of each link as soon as it is there');
+        throw (
+          attempt.error ?? new BVError('connect_failed', 'the other side lets go of each link as soon as it is there')
+        );
       }
       await sleep(wait, signal);
       attempt.life = this.#live(attempt.peerId, '', true);

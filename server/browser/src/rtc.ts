@@ -18,8 +18,11 @@ import type { Bytes } from './wire/bytes.ts';
 /** Longest session description in characters, most candidates that are taken from one peer for one connection. */
 const MAX_DESCRIPTION = 16_384;
 const MAX_CANDIDATES = 32;
-/** The description leaves when no candidate came for so many ms; */
-const QUIET = 300;
+/**
+ * The description leaves when no candidate came for so many ms: those of this host come at once, what servers give is
+ * sent after, and Chromium takes 100 ms to say that nothing more will come;
+ */
+const QUIET = 25;
 /** when there is none after so many: checks that the other side sends may still find us; */
 const NONE = 1500;
 /** and in any case after so many. */
@@ -28,15 +31,21 @@ const LONGEST = 4000;
 /** RFC 8839 section 5.1; component 1 is all there is. */
 const CANDIDATE = /^candidate:[\w+/]{1,32} 1 udp \d{1,10} (\S{1,253}) \d{1,5} typ (host|srflx|relay)( |$)/i;
 
-/** The kind and the address of a candidate of a remote peer; null if it must not, or cannot, be used. */
-function readCandidate(text: string): [kind: string, address: string] | null {
+/** Addresses in the one way of writing them: browsers take others as well, like 2130706433 for 127.0.0.1. */
+const IPV4 = /^((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?=.)|$)){4}$/;
+const IPV6 = /^[\da-f:]*:[\da-f:]*$/i;
+/** mDNS names, for addresses that a browser does not tell. */
+const NAME = /^[\da-f-]{1,63}\.local$/i;
+/** Loopback, unspecified, IPv4 in IPv6, link-local, multicast, broadcast. */
+const FORBIDDEN = /^(0|127|169\.254|22[4-9]|2[3-5]\d)\.|^0*:|^fe[89ab]|^ff/i;
+
+/**
+ * The kind and the address of a candidate of a remote peer; null if it must not, or cannot, be used. A peer may name
+ * addresses that it has no business with, so that this machine sends packets there.
+ */
+export function readCandidate(text: string): [kind: string, address: string] | null {
   const [, address = '', kind = ''] = (text.length <= 512 && CANDIDATE.exec(text)) || [];
-  // A peer may name addresses that it has no business with, so that this host sends packets there: loopback,
-  // unspecified, link-local, multicast, broadcast. The names are mDNS, for addresses that a browser does not tell.
-  const isMeant =
-    /^[\da-f-]{1,63}\.local$/i.test(address) ||
-    (/^([\d.]+|[\da-f.:]*:[\da-f.:]*)$/i.test(address) &&
-      !/^(0|127|169\.254|22[4-9]|2[3-5]\d)\.|^[0:]+(1|ffff:.*)?$|^fe[89ab]|^ff/i.test(address));
+  const isMeant = NAME.test(address) || ((IPV4.test(address) || IPV6.test(address)) && !FORBIDDEN.test(address));
   return isMeant ? [kind.toLowerCase(), address] : null;
 }
 
@@ -47,7 +56,9 @@ export function understood(servers: readonly RTCIceServer[]): RTCIceServer[] {
       new RTCPeerConnection({ iceServers: [server] }).close();
       return true;
     } catch (error) {
-      console.warn(`BoneValue: ICE server ${server.urls} is left out: ${(error as Error).message}`);
+      const { name, message } = error as Error;
+      if (!/^(Syntax|InvalidAccess|NotSupported|Type)Error$/.test(name)) return true; // too many connections, say
+      console.warn(`BoneValue: ICE server ${server.urls} is left out: ${message}`);
       return false;
     }
   });
@@ -114,7 +125,11 @@ export class RtcConnection implements Connection {
     const pc = new RTCPeerConnection({ iceServers: [...ice.servers], iceTransportPolicy });
     this.#pc = pc;
     const channel = pc.createDataChannel('bv', { negotiated: true, id: 0, protocol: 'bv.rpc.1' });
-    this.#link = new RtcLink(channel, () => this.#ended(), () => this.#noticed());
+    this.#link = new RtcLink(
+      channel,
+      () => this.#ended(),
+      () => this.#noticed(),
+    );
     channel.onopen = () => this.#channelOpened();
     pc.ondatachannel = () => this.#link.end('protocol_error');
     pc.onconnectionstatechange = () => {
@@ -231,7 +246,10 @@ export class RtcConnection implements Connection {
   async #apply(type: RTCSdpType, text: string): Promise<void> {
     const limit = Number(/^a=max-message-size:(.*)/m.exec(text)?.[1] ?? 0);
     if (text.length > MAX_DESCRIPTION || !(limit === 0 || limit >= MAX_SENT)) {
-      throw new BVError('protocol_error', `a session description of ${text.length} characters, for messages of ${limit} bytes`);
+      throw new BVError(
+        'protocol_error',
+        `a session description of ${text.length} characters, for messages of ${limit} bytes`,
+      );
     }
     const candidates: string[] = [];
     const sdp = text.replace(/^a=((candidate:.*)|end-of-candidates)\r?\n/gm, (_, line: string) => {
@@ -249,7 +267,7 @@ export class RtcConnection implements Connection {
   }
 
   #add(candidate: string): void {
-    this.#pc.addIceCandidate({ candidate, sdpMLineIndex: 0 }).catch(() => {}); // closed, or the browser does not take it
+    this.#pc.addIceCandidate({ candidate, sdpMLineIndex: 0 }).catch(() => {}); // closed, or not taken
   }
 
   // -- states --------------------------------------------------------------------------------------------------------
@@ -286,7 +304,9 @@ export class RtcConnection implements Connection {
   #ended(): void {
     const pc = this.#pc;
     this.#failure ||=
-      pc.iceConnectionState === 'failed' ? 'no path to the peer was found' : `the connection ended (${this.#link.closed})`;
+      pc.iceConnectionState === 'failed'
+        ? 'no path to the peer was found'
+        : `the connection ended (${this.#link.closed})`;
     this.stage = 'ended';
     pc.onconnectionstatechange = pc.oniceconnectionstatechange = pc.onicecandidate = null;
     pc.close();
@@ -299,4 +319,5 @@ export class RtcConnection implements Connection {
 const kinds = (candidates: string[][]): string[] => [...new Set(candidates.map(([kind]) => kind!))].sort();
 
 /** The families of an address; a name, or nothing, hides one that may be of either. */
-const familiesOf = ([, address]: string[]): number[] => (address!.includes(':') ? [6] : /\d$/.test(address!) ? [4] : [4, 6]);
+const familiesOf = ([, address]: string[]): number[] =>
+  address!.includes(':') ? [6] : /\d$/.test(address!) ? [4] : [4, 6];

@@ -3,6 +3,9 @@
 /** Monotonic seconds. */
 export const now = (): number => performance.now() / 1000;
 
+/** Seconds as a timer takes them: one of more than 24 days would be due at once. */
+export const milliseconds = (seconds: number): number => Math.min(seconds * 1000, 2 ** 31 - 1);
+
 /** A promise and what settles it; one that nobody waits for may fail without a sound. */
 export function later<T>(): PromiseWithResolvers<T> {
   const deferred = Promise.withResolvers<T>();
@@ -30,7 +33,7 @@ export async function orGivenUp<T>(promise: PromiseLike<T>, signal?: AbortSignal
 export async function sleep(seconds: number, signal?: AbortSignal): Promise<void> {
   let timer;
   try {
-    await orGivenUp(new Promise((done) => (timer = setTimeout(done, seconds * 1000))), signal);
+    await orGivenUp(new Promise((done) => (timer = setTimeout(done, milliseconds(seconds)))), signal);
   } finally {
     clearTimeout(timer);
   }
@@ -39,10 +42,19 @@ export async function sleep(seconds: number, signal?: AbortSignal): Promise<void
 /** Whether a promise is settled within so many seconds, one way or the other. */
 export async function settles(promise: PromiseLike<unknown>, seconds: number): Promise<boolean> {
   const over = new AbortController();
-  const settled = promise.then(() => true, () => true);
+  const settled = promise.then(
+    () => true,
+    () => true,
+  );
   try {
-    return await Promise.race([settled, sleep(seconds, over.signal).then(() => false, () => false)]);
+    return await Promise.race([
+      settled,
+      sleep(seconds, over.signal).then(
+        () => false,
+        () => false,
+      ),
+    ]);
   } finally {
-    over.abort();
+    over.abort(null); // without a reason the browser makes one, which takes its time
   }
 }

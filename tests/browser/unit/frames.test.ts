@@ -179,6 +179,12 @@ test('JSON is 64 deep at most, and texts do not count', () => {
   assert.deepEqual(value(JSON.stringify([text, text])), [text, text]);
 });
 
+test('what nests deeper is not sent', () => {
+  const nested = (depth: number): unknown => (depth ? [nested(depth - 1)] : 1);
+  wire.encodeBody(nested(64));
+  assert.throws(() => wire.encodeBody(nested(65)), RangeError);
+});
+
 test('JSON has 262,144 brackets at most, those in texts too', () => {
   assert.equal(value(`"${'['.repeat(2 ** 18)}"`), '['.repeat(2 ** 18));
   assert.throws(() => value(`"${'['.repeat(2 ** 18 + 1)}"`), RangeError);

@@ -124,23 +124,26 @@ timed('a network that changes leaves links alone that answer', async ({ clock, f
   assert.deepEqual([link.doubted, link.pings, fakes.dialled], [false, 1, []]);
 });
 
-timed('a link that does not answer is replaced, and only when another is proved it goes', async ({ clock, fakes, healing }) => {
-  const link = fakes.taken('7');
-  link.active = 1;
-  await clock.advance(10);
-  link.answers = false;
-  fakes.answers = false;
-  healing.networkChanged();
-  await clock.advance(2.9);
-  assert.equal(link.doubted, false);
-  await clock.advance(0.2);
-  assert.equal(link.doubted, true);
-  assert.deepEqual(fakes.dialled, ['7']);
-  assert.equal(link.usable, true);
-  fakes.dials.get('7')!.result.resolve(fakes.made('7').real);
-  await clock.settle();
-  assert.equal(link.drained, 'replaced');
-});
+timed(
+  'a link that does not answer is replaced, and only when another is proved it goes',
+  async ({ clock, fakes, healing }) => {
+    const link = fakes.taken('7');
+    link.active = 1;
+    await clock.advance(10);
+    link.answers = false;
+    fakes.answers = false;
+    healing.networkChanged();
+    await clock.advance(2.9);
+    assert.equal(link.doubted, false);
+    await clock.advance(0.2);
+    assert.equal(link.doubted, true);
+    assert.deepEqual(fakes.dialled, ['7']);
+    assert.equal(link.usable, true);
+    fakes.dials.get('7')!.result.resolve(fakes.made('7').real);
+    await clock.settle();
+    assert.equal(link.drained, 'replaced');
+  },
+);
 
 timed('a young link is replaced when it cannot be taken for dialling at once', async ({ clock, fakes, healing }) => {
   const link = fakes.taken('7');
@@ -192,7 +195,7 @@ timed('stopping ends all of it', async ({ clock, fakes, healing, lose }) => {
   assert.deepEqual(fakes.dialled, ['7']);
 });
 
-// -- with links that carry calls ---------------------------------------------------------------------------------------
+// -- with links that carry calls --------------------------------------------------------------------------------------
 
 test('a link whose path breaks comes back by itself, with one link in the end', () =>
   Wire.run(async (wire) => {

@@ -149,6 +149,7 @@ test('what cannot be served', () =>
     assert.throws(() => host.serve('ä'.repeat(101), () => 1), TypeError);
     assert.throws(() => host.serve('M', 'text' as any), TypeError);
     assert.throws(() => host.serve('M', () => 1, { concurrency: 0 }), TypeError);
+    assert.throws(() => host.serve('M', () => 1, { allow: 'bob' as any }), TypeError);
   }));
 
 test('so many calls run at once, and the others wait', () =>

@@ -7,7 +7,8 @@ import { MAX_RECEIVED, MAX_SENT, MAX_UNDELIVERED } from '../../../server/browser
 import { FakeClock } from './fake_clock.ts';
 import { MemoryNetwork } from './memory_link.ts';
 
-const timed = (name: string, run: (clock: FakeClock) => Promise<void>): void => void test(name, () => FakeClock.run(run));
+const timed = (name: string, run: (clock: FakeClock) => Promise<void>): void =>
+  void test(name, () => FakeClock.run(run));
 
 timed('messages arrive whole and in order, also those that come before anybody listens', async (clock) => {
   const [ours, theirs] = new MemoryNetwork().pair();
@@ -63,7 +64,8 @@ timed('a text, an empty and a too long message end the link', async (clock) => {
 
 timed('what nobody takes is held up to a limit', async () => {
   const [ours] = new MemoryNetwork().pair();
-  for (let held = 0; held <= MAX_UNDELIVERED && !ours.closed; held += MAX_RECEIVED) ours.receive(new ArrayBuffer(MAX_RECEIVED));
+  for (let held = 0; held <= MAX_UNDELIVERED && !ours.closed; held += MAX_RECEIVED)
+    ours.receive(new ArrayBuffer(MAX_RECEIVED));
   assert.equal(ours.closed, 'abuse');
 });
 

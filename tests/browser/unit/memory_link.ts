@@ -6,7 +6,14 @@
  */
 
 import { BVError } from '../../../server/browser/src/errors.ts';
-import { LinkBase, type Connection, type Engine, type Link, type Stage, type Tried } from '../../../server/browser/src/link.ts';
+import {
+  LinkBase,
+  type Connection,
+  type Engine,
+  type Link,
+  type Stage,
+  type Tried,
+} from '../../../server/browser/src/link.ts';
 import { later } from '../../../server/browser/src/timing.ts';
 import type { PathInfo } from '../../../server/browser/src/types.ts';
 import type { Bytes } from '../../../server/browser/src/wire/bytes.ts';
@@ -34,7 +41,11 @@ export class MemoryNetwork {
   readonly connections: MemoryConnection[] = [];
   #silent = false;
 
+  /** What making a connection throws. */
+  refusal: Error | null = null;
+
   readonly engine: Engine = () => {
+    if (this.refusal) throw this.refusal;
     const connection = new MemoryConnection(this, this.connections.length);
     this.connections.push(connection);
     return connection;

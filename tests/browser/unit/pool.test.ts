@@ -11,7 +11,10 @@ import { FakePool, type FakeLink } from './fake_links.ts';
 const failed = (code: string, retryAfter?: number): BVError =>
   new BVError(code, `it is ${code}`, retryAfter === undefined ? {} : { retryAfter });
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
-  promise.then(() => 'none', (error: BVError) => error.code);
+  promise.then(
+    () => 'none',
+    (error: BVError) => error.code,
+  );
 const never = new AbortController().signal;
 
 /** A test by a clock of its own. */
@@ -86,7 +89,10 @@ timed('links that nothing uses make room, the longest unused first', async (cloc
   }
   links[0]!.used();
   await world.link('4');
-  assert.deepEqual(links.map((link) => link.drained), ['', 'evicted', '']);
+  assert.deepEqual(
+    links.map((link) => link.drained),
+    ['', 'evicted', ''],
+  );
 });
 
 timed('a broadcast to more peers than there are slots reaches all', async (clock) => {
@@ -277,9 +283,12 @@ timed('an attempt waits until the server can be asked', async (clock) => {
   await link;
 });
 
-// -- two links with one peer -------------------------------------------------------------------------------------------
+// -- two links with one peer ------------------------------------------------------------------------------------------
 
-for (const [peer, winner] of [['400', 'theirs'], ['600', 'ours']] as const) {
+for (const [peer, winner] of [
+  ['400', 'theirs'],
+  ['600', 'ours'],
+] as const) {
   for (const first of ['ours', 'theirs'] as const) {
     timed(`both dialled at once, ${peer} and we are 500, ${first} came first: ${winner} stays`, async (clock) => {
       const world = new FakePool();
@@ -355,19 +364,25 @@ timed('one peer cannot keep many links by a stream on each', async (clock) => {
     links.push(link);
     await clock.advance(10);
   }
-  assert.deepEqual(links.map((link) => link.ended), ['closed', 'closed', '', '', '', '']);
+  assert.deepEqual(
+    links.map((link) => link.ended),
+    ['closed', 'closed', '', '', '', ''],
+  );
 });
 
 timed('removed trust cuts all links of that account, by key or by name', async (clock) => {
   const world = new FakePool();
   const [one, other, third] = [world.taken('1', 'x'), world.taken('2', 'x'), world.taken('3', 'y')];
   assert.equal(world.pool.cut('nobody', 'x', failed('not_trusted')), 2);
-  assert.deepEqual([one, other, third].map((link) => link.ended), ['closed', 'closed', '']);
+  assert.deepEqual(
+    [one, other, third].map((link) => link.ended),
+    ['closed', 'closed', ''],
+  );
   await clock.settle();
   assert.equal(world.pool.cut('bob', 'z', failed('link_lost')), 1);
 });
 
-// -- links that others dial --------------------------------------------------------------------------------------------
+// -- links that others dial -------------------------------------------------------------------------------------------
 
 /** Ask for a place; `life` is there when it was given. */
 function asks(world: FakePool, peerId: string, key: string, signal = never) {
@@ -439,7 +454,10 @@ timed('links that others dialled have a limit, and idle ones of the account with
   const taken = asks(world, '4', 'z');
   await clock.settle();
   assert.ok(taken.life);
-  assert.deepEqual(links.map((link) => link.drained), ['', '', 'evicted']);
+  assert.deepEqual(
+    links.map((link) => link.drained),
+    ['', '', 'evicted'],
+  );
 });
 
 timed('an offer that meets our attempt needs no place of its own', async (clock) => {
@@ -453,7 +471,7 @@ timed('an offer that meets our attempt needs no place of its own', async (clock)
   assert.ok(meets.life);
 });
 
-// -- the end -----------------------------------------------------------------------------------------------------------
+// -- the end ----------------------------------------------------------------------------------------------------------
 
 timed('stopping drains, then closes, and makes no new links', async (clock) => {
   const world = new FakePool();

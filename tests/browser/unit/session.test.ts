@@ -119,7 +119,7 @@ for (const transcript of vectors.transcripts) {
   test(`as in Python: ${transcript.name}`, () => replay(transcript));
 }
 
-// -- what is too large for a transcript --------------------------------------------------------------------------------
+// -- what is too large for a transcript -------------------------------------------------------------------------------
 
 const HELLO = (vectors.transcripts[0]!.steps as Step[]).find(({ text }) => text?.includes('"hello"'))!.text as string;
 

@@ -42,6 +42,7 @@ test('what is nested without end is refused', () => {
 
 test('bytes stand as base64url in what we say, and what is absent is left out', () => {
   const text = encode('peerResponse', { to: '7', answer: Uint8Array.of(251, 255), signature: new Uint8Array(0) }, '3');
-  assert.deepEqual(JSON.parse(text), { type: 'peerResponse', data: { to: '7', answer: '-_8', signature: '' }, ref: '3' });
+  const data = { to: '7', answer: '-_8', signature: '' };
+  assert.deepEqual(JSON.parse(text), { type: 'peerResponse', data, ref: '3' });
   assert.deepEqual(JSON.parse(encode('requestIceServers', {})), { type: 'requestIceServers', data: {} });
 });

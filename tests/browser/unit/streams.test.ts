@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { BVError } from '../../../server/browser/src/errors.ts';
-import type { ReceivedItems } from '../../../server/browser/src/items.ts';
+import { checkItems, type ReceivedItems } from '../../../server/browser/src/items.ts';
 import type { Handler } from '../../../server/browser/src/types.ts';
 import { call, linked, quietly, stream, until, type End } from './linked.ts';
 
@@ -208,13 +208,49 @@ test('items that cannot be sent end the call, on both sides', () =>
       await assert.rejects(async () => all(await stream(alice, 'Wrong')), fails('handler_failed'));
       await assert.rejects(async () => all(await stream(alice, 'Long')), fails('too_large'));
       await assert.rejects(call(alice, 'Wait', null, { items: [1n] }), TypeError);
-      await assert.rejects(call(alice, 'Wait', null, { items: new Error('what?') }), TypeError);
+      for (const items of [new Error('what?'), 5, null, 'text', new Uint8Array(3), new ArrayBuffer(3)]) {
+        assert.throws(() => checkItems(items), TypeError);
+      }
+      await assert.rejects(call(alice, 'Wait', null, { items: 'text' }), TypeError);
       async function* broken() {
         yield 1;
         throw new RangeError('enough');
       }
       await assert.rejects(call(alice, 'Wait', null, { items: broken() }), RangeError);
       await until(() => alice.link.active === 0 && bob.link.active === 0);
+    }),
+  ).then(() => {}));
+
+test('what the iterator of a call throws is what the call fails with, whatever it is', () =>
+  quietly(() =>
+    linked(async (alice, bob) => {
+      bob.host.serve('Wait', () => {});
+      bob.host.serve('Echo', async function* ({ items }) {
+        yield* items!;
+      });
+      const throwing = (error: unknown, last: unknown = error) => ({
+        next: () => Promise.reject(error),
+        return: () => {
+          throw last;
+        },
+        [Symbol.asyncIterator]() {
+          return this;
+        },
+      });
+      const thrown = async (run: () => Promise<unknown>) => run().then(() => ['nothing'], (error) => [error]);
+      assert.deepEqual(await thrown(() => call(alice, 'Wait', null, { items: throwing('first', 'last') })), ['first']);
+      assert.deepEqual(await thrown(() => call(alice, 'Wait', null, { items: throwing(undefined) })), [undefined]);
+      let goOn = (): void => {};
+      async function* breaking() {
+        yield 1;
+        await new Promise<void>((done) => (goOn = done));
+        throw null;
+      }
+      const items = await stream(alice, 'Echo', null, { items: breaking() });
+      await items.next();
+      goOn();
+      assert.deepEqual(await thrown(() => all(items)), [null]);
+      await until(() => bob.link.active === 0);
     }),
   ).then(() => {}));
 

@@ -1,4 +1,4 @@
-/** Peers without a discovery server: all that makes links, over links in memory, and a wire that carries the signals. */
+/** Peers without a discovery server: all that makes links, over links in memory, and a wire for the signals. */
 
 import { BVError } from '../../../server/browser/src/errors.ts';
 import { Host } from '../../../server/browser/src/host.ts';

@@ -287,7 +287,8 @@ export function decodeCredit(payload: Uint8Array): number {
 /**
  * The body of a request, response or item: its bytes, and whether they are raw rather than JSON.
  *
- * `undefined` counts as null; NaN and infinite numbers become null. What JSON cannot say is a TypeError.
+ * `undefined` counts as null; NaN and infinite numbers become null. What JSON cannot say is a TypeError,
+ * what nests deeper than 64 a RangeError.
  */
 export function encodeBody(value: unknown): [body: Bytes, raw: boolean] {
   if (value instanceof ArrayBuffer) value = new Uint8Array(value);
@@ -299,7 +300,9 @@ export function encodeBody(value: unknown): [body: Bytes, raw: boolean] {
   // What is half of a surrogate pair is written as an escape, and nothing else of that range is.
   const half = json.includes('\\ud') && /(?<!\\)(?:\\\\)*\\ud/.test(json);
   if (half) throw new TypeError('half a surrogate pair is no text');
-  return [utf8(json), false];
+  const body = utf8(json);
+  checkNesting(body);
+  return [body, false];
 }
 
 /** The value of a body; a SyntaxError, RangeError or TypeError if it is not JSON, or nested deeper than 64. */

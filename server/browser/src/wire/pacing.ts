@@ -8,7 +8,7 @@ export const MAX_HINT = 3600;
 
 const FACTOR = 1.6;
 const SPREAD = 0.5;
-/** So that a bucket that filled in many small steps, or is asked at the moment that it named, is not short by a hair. */
+/** So that a bucket that filled in small steps, or is asked at the moment that it named, is not short by a hair. */
 const ROUNDING = 1e-6;
 
 /**

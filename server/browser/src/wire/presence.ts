@@ -12,8 +12,8 @@ import type { PresenceEvent } from './session_events.ts';
 export const HOLD = 15;
 
 /**
- * The online peers, each under the alias of its account. While the server is away nothing happens to them: time for those
- * who are held counts from the list that they are missing from.
+ * The online peers, each under the alias of its account. While the server is away nothing happens to them: time for
+ * those who are held counts from the list that they are missing from.
  */
 export class Presence {
   /** Peer id to alias, held ones included. */

@@ -37,7 +37,7 @@ export const failureError = ({ code, message, retryAfter }: Failure): BVError =>
  */
 export function checkGreeting({ version, realm: theirs, challenge }: Hello, realm: string): void {
   if (version !== VERSION || challenge.length !== 32) {
-    throw new BVError('protocol_error', `the discovery server speaks version ${version} of the protocol, not ${VERSION}`);
+    throw new BVError('protocol_error', `the discovery server speaks version ${version} of the protocol, we ${VERSION}`);
   }
   if (theirs !== realm) {
     const said = plain(theirs);
@@ -76,5 +76,6 @@ export function partingOf(code: number | null, reason: string, goodbye?: Goodbye
     kind = Object.values(CLOSED_BECAUSE).find((known) => known === reason) ?? 'going_away';
   }
   const why = plain(reason) || (code === null ? 'without a word' : `code ${code}`);
-  return { error: failure ?? new BVError(kind, `the discovery server closed the connection: ${why}`), final, retryAfter };
+  const error = failure ?? new BVError(kind, `the discovery server closed the connection: ${why}`);
+  return { error, final, retryAfter };
 }

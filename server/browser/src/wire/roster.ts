@@ -110,7 +110,7 @@ export class Roster {
     this.#presence.handleTimer(now);
   }
 
-  // -- what the server says ---------------------------------------------------------------------------------------------
+  // -- what the server says -------------------------------------------------------------------------------------------
 
   /** Take complete lists. What differs from what was known is reported; a first list of aliases is no news. */
   async replace(snapshot: Snapshot, now: number, nowMs: number): Promise<void> {
@@ -166,8 +166,8 @@ export class Roster {
   }
 
   /**
-   * Trust with somebody has ended, whom only the proof names: another process of ours knows of it, or the server tells it
-   * late, or of an alias that we do not have.
+   * Trust with somebody has ended, whom only the proof names: another process of ours knows of it, or the server tells
+   * it late, or of an alias that we do not have.
    *
    * @returns the key that links must not have any more; null if it proves nothing.
    */
@@ -208,7 +208,7 @@ export class Roster {
     this.#presence.vanish(id);
   }
 
-  // -- contacts ---------------------------------------------------------------------------------------------------------
+  // -- contacts -------------------------------------------------------------------------------------------------------
 
   /**
    * The book has changed: report what is newly wrong, and pass on the pins that it made. What was shown of one contact

@@ -4,19 +4,10 @@
  * Sans-I/O: a {@link Session} is told what happened and what time it is, and is asked what to send, what to report and
  * when it wants to be woken. `discovery.ts` pumps one over a WebSocket.
  *
- *     offline --started--> connecting --opened--> greeting --greeted--> loggingIn          | retryDue
- *                              |                     |                     | admitted      |
- *                              |                     |                     v               |
- *                              |                     |                  syncing            |
- *                              |                     |                     | synced        |
- *                              |                     |                     v               |
- *                              +------- lost --------+------- lost ----- online --lost--> waiting
- *
- * `ended` (by the server, for good) and `stopped` (by us) lead to closed, which nothing leaves. In `greeting` the server
- * speaks first; if its realm is not the one that our password is bound to, this is the end, and nothing derived from the
- * password has been sent. In `syncing` we have a peer id, and the lists come in, in pages; what else the server sends
- * meanwhile waits until they are complete. Being away, `waiting`, is a state like the others, in which presence stays as
- * it was.
+ * The states are those of `session_states.ts`. In `greeting` the server speaks first; if its realm is not the one that
+ * our password is bound to, this is the end, and nothing derived from the password has been sent. In `syncing` we have a
+ * peer id, and the lists come in, in pages; what else the server sends meanwhile waits until they are complete. Being
+ * away, `waiting`, is a state like the others, in which presence stays as it was.
  *
  * Whatever the server sends out of turn or malformed costs it the socket: the lists of the next connection put things
  * right. Signatures are checked asynchronously, so `receive` and `removed` give promises. While one is pending, nothing
@@ -32,47 +23,12 @@ import { Bucket, Retry } from './pacing.ts';
 import { checkGreeting, failureError, partingOf, plain } from './refusals.ts';
 import { Roster, Snapshot } from './roster.ts';
 import type { Event } from './session_events.ts';
+import { ACCEPTED, LIVE, REPLIES, TRANSITIONS, type Fact, type State } from './session_states.ts';
 import {
   MAX_MESSAGE, decode, encode,
-  type ClientMessages, type Failure, type Goodbye, type Hello, type IceServer, type Requests, type ServerMessages, type Signal,
+  type ClientMessages, type Failure, type Goodbye, type Hello, type IceServer, type Requests, type ServerMessages,
+  type Signal,
 } from './signals.ts';
-
-/** Where a session stands. */
-export type State = 'offline' | 'connecting' | 'greeting' | 'loggingIn' | 'syncing' | 'online' | 'waiting' | 'closed';
-/** What moves it from one state to the next. */
-type Fact = 'started' | 'opened' | 'greeted' | 'admitted' | 'synced' | 'lost' | 'retryDue' | 'ended' | 'stopped';
-
-const LEAVING = { lost: 'waiting', ended: 'closed', stopped: 'closed' } as const;
-
-/** Every transition that there is. A fact that is not in its state's row is a fault of ours. */
-export const TRANSITIONS: Record<State, Partial<Record<Fact, State>>> = {
-  offline: { started: 'connecting', stopped: 'closed' },
-  connecting: { opened: 'greeting', lost: 'waiting', stopped: 'closed' },
-  greeting: { greeted: 'loggingIn', ...LEAVING },
-  loggingIn: { admitted: 'syncing', ...LEAVING },
-  syncing: { synced: 'online', ...LEAVING },
-  online: LEAVING,
-  waiting: { retryDue: 'connecting', stopped: 'closed' },
-  closed: { stopped: 'closed' },
-};
-
-/** What is about the world as it changes; it makes sense only beside complete lists. */
-const LIVE = /^(user(Add|Remove)|peer(Connect|Disconnect|Request|Response|Candidate))$/;
-
-/** What the server may send in each state; in the states that are not here there is no socket. `LIVE` is apart. */
-const ACCEPTED: { [S in State]?: RegExp } = {
-  greeting: /^(error|goodbye|hello)$/,
-  loggingIn: /^(error|goodbye|setPeerId)$/,
-  syncing: /^(error|goodbye|iceServers|userList|contacts|peerList)$/,
-  online: /^(error|goodbye|iceServers|done|token(Response|Claimed))$/,
-};
-
-/** What the server replies to our requests, if it does not refuse; to all others, `done`. */
-const REPLIES: { [type: string]: keyof ServerMessages } = {
-  requestIceServers: 'iceServers',
-  requestToken: 'tokenResponse',
-  claimToken: 'tokenClaimed',
-};
 
 /** Seconds from an open socket to being online. */
 const ESTABLISH_TIMEOUT = 30;
@@ -152,7 +108,7 @@ export class Session {
     this.#retry = new Retry(this.#options.jitter);
   }
 
-  // -- what is so -------------------------------------------------------------------------------------------------------
+  // -- what is so -----------------------------------------------------------------------------------------------------
 
   /** Where the session stands. */
   get state(): State {
@@ -179,7 +135,7 @@ export class Session {
     return this.#roster.peers;
   }
 
-  // -- what the user wants ----------------------------------------------------------------------------------------------
+  // -- what the user wants --------------------------------------------------------------------------------------------
 
   /**
    * Ask the server for something.
@@ -232,7 +188,7 @@ export class Session {
     return key;
   }
 
-  // -- what happened ----------------------------------------------------------------------------------------------------
+  // -- what happened --------------------------------------------------------------------------------------------------
 
   /** Come online. */
   start(): void {
@@ -301,7 +257,7 @@ export class Session {
     }
   }
 
-  // -- what follows -----------------------------------------------------------------------------------------------------
+  // -- what follows ---------------------------------------------------------------------------------------------------
 
   /** What to send now; {@link sendTimer} tells when there will be more. */
   dataToSend(now: number): string[] {
@@ -345,7 +301,7 @@ export class Session {
     }
   }
 
-  // -- states -----------------------------------------------------------------------------------------------------------
+  // -- states ---------------------------------------------------------------------------------------------------------
 
   /** The only place where the state changes. */
   #step(fact: Fact): void {
@@ -384,7 +340,7 @@ export class Session {
     }
   }
 
-  // -- messages ---------------------------------------------------------------------------------------------------------
+  // -- messages -------------------------------------------------------------------------------------------------------
 
   async #take(signal: Signal, now: number, nowMs: number): Promise<void> {
     const isLive = LIVE.test(signal.type);
@@ -404,7 +360,7 @@ export class Session {
 
   /** Take over what the roster has to report and to send. */
   #collect(): void {
-    this.#events = this.#events.concat(this.#roster.events()); // they may be too many for push(...)
+    for (const event of this.#roster.events()) this.#events.push(event); // too many for push(...), it may be
     this.#connection.pins.push(...this.#roster.pins().map((pin) => encode('updateContact', pin)));
   }
 

@@ -42,8 +42,8 @@ export type Event =
   /** It is over for good (login refused, wrong realm, replaced, ...). The last event there is. */
   | { type: 'ended'; error: BVError }
   /**
-   * The ICE servers to use from now on: until the first, none. Those of a login come before `wentOnline`, those that were
-   * asked for before the reply. `lifetimes`: for each the seconds from now for which its credential holds, by the
+   * The ICE servers to use from now on: until the first, none. Those of a login come before `wentOnline`, those that
+   * were asked for before the reply. `lifetimes`: for each the seconds from now for which its credential holds, by the
    * server's clock; null for ever.
    */
   | { type: 'iceServersChanged'; servers: IceServer[]; lifetimes: (number | null)[] }

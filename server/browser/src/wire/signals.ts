@@ -149,7 +149,7 @@ export type Signal = {
   [T in keyof ServerMessages]: { type: T; data: ServerMessages[T]; ref?: string };
 }[keyof ServerMessages];
 
-// -- checks -------------------------------------------------------------------------------------------------------------
+// -- checks -----------------------------------------------------------------------------------------------------------
 
 /** Gives the value that stands for what came, or throws. What is absent is undefined. */
 type Check<T> = (value: unknown) => T;
@@ -176,8 +176,9 @@ const number: Check<number> = (value) => {
 const integer =
   (most = Infinity): Check<number> =>
   (value) => {
-    need(Number.isInteger(value) && (most === Infinity || ((value as number) >= 0 && (value as number) <= most)), 'not such a number');
-    return value as number;
+    const given = value as number;
+    need(Number.isInteger(given) && (most === Infinity || (given >= 0 && given <= most)), 'not such a number');
+    return given;
   };
 
 const bytes: Check<Bytes> = (value) => {
