@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The README's quick start, word for word, in a fresh clone: `make run`, then a call from a second shell.
+# The README's quick start, word for word, in a fresh clone: `make run`, then a call from a second shell, and what a
+# browser fetches.
 # Only the port is another, so that a peer that runs already is not disturbed.
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -35,3 +36,15 @@ fi
 answer=$(.venv/bin/bv call Us My.Echo.Module '{"text": "Friday"}')
 echo "$answer"
 grep -qF '{"text": "Not Friday"}' <<<"$answer"
+.venv/bin/python - "http://127.0.0.1:$port" server/bonevalue_server/browser <<'END'
+import sys
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+server, built = sys.argv[1], Path(sys.argv[2])
+fetch = build_opener(ProxyHandler({})).open
+for path, file in {"/scripts/BV.js": "BV.js", "/console/": "console/index.html"}.items():
+    with fetch(server + path) as answer:
+        assert answer.read() == (built / file).read_bytes(), path
+    print(f"{path} is served")
+END

@@ -250,8 +250,8 @@ class DiscoverySettings(RoleSettings):
     )
     pages: ExistingFolder | None = Field(
         default=None,
-        description="A folder of web pages to serve at `/`, beside the library and the console: index.html and whatever "
-        "else is in it, hidden files and links to elsewhere not.",
+        description="A folder of web pages to serve at `/`, beside the library and the console: index.html and "
+        "whatever else is in it, hidden files and links to elsewhere not.",
     )
     limits: Limits = Field(default_factory=Limits, validate_default=True, description="Limits against abuse.")
 

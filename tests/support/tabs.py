@@ -384,10 +384,9 @@ class Site(ThreadingHTTPServer):
 
 
 class _SiteHandler(BaseHTTPRequestHandler):
-    server: Site
-
     def do_GET(self) -> None:
         # Browsers ask every site for an icon, and say so on the console if there is none.
+        assert isinstance(self.server, Site)
         page = "" if self.path == "/favicon.ico" else self.server.pages.get(self.path)
         kind = guess_type(self.path)[0] or "text/plain"
         self.send_response(404 if page is None else 200)

@@ -382,8 +382,8 @@ def encode_body(value: Any) -> tuple[bytes, bool]:
 
     Raises:
         TypeError: the value is neither bytes nor made of what JSON has.
-        ValueError: the value holds an integer or text that JSON cannot carry, or nests deeper than 64. (NaN and infinity
-            become ``null``.)
+        ValueError: the value holds an integer or text that JSON cannot carry, or nests deeper than 64. (NaN and
+            infinity become ``null``.)
     """
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value), True
