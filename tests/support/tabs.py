@@ -335,12 +335,14 @@ class World:
 
     async def close(self) -> None:
         """End everything; pages must not have thrown."""
-        for tab in self.tabs:
-            await tab.page.context.close()
-        await asyncio.gather(*(control.stop(0.0) for control in self._controls.values()))
-        for process in [daemon.process for daemon in self._daemons] + [self._server]:
-            if process is not None:
-                process.kill()
+        try:
+            for tab in self.tabs:
+                await tab.page.context.close()
+            await asyncio.gather(*(control.stop(0.0) for control in self._controls.values()))
+        finally:
+            for process in [daemon.process for daemon in self._daemons] + [self._server]:
+                if process is not None:
+                    process.kill()
         errors = [error for tab in self.tabs for error in tab.errors]
         assert not errors, errors
 

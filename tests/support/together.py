@@ -2,8 +2,8 @@
 Which tests share a worker when several run at once (``pytest -n``).
 
 Tests of a file in ``tests/lab`` or ``tests/browser`` share networks, a browser and processes that take seconds to
-build, and some walk through them in steps; each file of them goes to one worker, whole. All others go wherever there is room. (The mark ``xdist_group``
-would say the same, but pytest-xdist 3.8 does not heed it with pytest 9.2.)
+build, and some walk through them in steps; each file of them goes to one worker, whole. All others go wherever there
+is room. (The mark ``xdist_group`` would say the same, but pytest-xdist 3.8 does not heed it with pytest 9.2.)
 """
 
 from __future__ import annotations
