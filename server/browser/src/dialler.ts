@@ -131,7 +131,7 @@ export class Dialler {
   readonly #givenUp = new Set<string>();
   /** The peers that we are answering just now. */
   readonly #answers = new Map<string, { stop: AbortController; done: PromiseWithResolvers<void> }>();
-  readonly #reports = new Bucket(1, 10);
+  readonly #reports = new Bucket(10, 100);
 
   constructor(settings: DiallerSettings) {
     this.#settings = settings;
