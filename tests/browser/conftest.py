@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,8 +14,10 @@ from tests.support.browser import PLAIN_ADDRESSES, default_route, open_browser
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever talks to the browser does so on the loop on which it was started."""
-    for item in items:
-        if item.get_closest_marker("asyncio") or pytest_asyncio.is_async_test(item):
+    for item in items:  # those of all folders
+        if Path(__file__).parent in item.path.parents and (
+            item.get_closest_marker("asyncio") or pytest_asyncio.is_async_test(item)
+        ):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

@@ -207,6 +207,7 @@ async def test_two_accounts_meet_talk_and_part(stage: Stage) -> None:
     await call(bob)
     await expect(answer(bob).get_by_role("listitem")).to_have_count(200)
     await answer(bob).get_by_role("button", name="Pause").click()
+    await expect(answer(bob).get_by_role("status")).to_contain_text("paused")
     paused = await answer(bob).get_by_role("status").inner_text()
     await shoot(bob, "stream")
     assert await answer(bob).get_by_role("status").inner_text() == paused
