@@ -322,7 +322,7 @@ def removal_of_another(cast: Cast) -> SignedBlob:
 
 def removal_before_the_trust(cast: Cast) -> SignedBlob:
     """Bob's, from before they trusted each other again."""
-    return identity.remove(cast.bob.keys, cast.alice.keys, now_ms() - 60_000)
+    return identity.remove(cast.bob.keys, cast.alice.keys, now_ms() - 3_600_000)
 
 
 REMOVALS = [removal_by_the_server, removal_of_the_server, removal_of_another, removal_before_the_trust]

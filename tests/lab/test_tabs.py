@@ -22,6 +22,8 @@ pytestmark = pytest.mark.timeout(180)
 
 #: Seconds within which calls flow again after a move that the system tells of.
 SEEN = 10.0
+#: Seconds within which a direct path, where there is one, is used instead of a relay.
+DIRECT = 10.0
 ORIGIN = f"https://{SERVER_NAME}:{SERVER_PORT}"
 
 Record = Callable[[str, object], None]
@@ -72,6 +74,20 @@ async def test_a_tab_and_a_daemon_behind_symmetric_nats_meet_by_turn(lab: Lab) -
         assert await tab.ask(target=peer_id, module="Probe.Echo", request=1) == {"response": 1}
         path = (await tab.evaluate("(id) => $BV.get(id).ping()", peer_id))["path"]
         assert "relay" in (path["local"], path["remote"]), path
+
+
+async def test_a_tab_and_a_daemon_behind_cones_meet_directly(lab: Lab) -> None:
+    """A relay may be first to work; the browser changes to the direct path as soon as that works too."""
+    peer_id = serving(lab.host("b3", "cone", account="bob"))
+    async with tab_on(lab.host("a3", "cone", account="alice")) as tab:
+        await tab.sees(peer_id)
+        assert await tab.ask(target=peer_id, module="Probe.Echo", request=1) == {"response": 1}
+
+        async def is_direct() -> bool:
+            path = (await tab.evaluate("(id) => $BV.get(id).ping()", peer_id))["path"]
+            return "relay" not in (path["local"], path["remote"])
+
+        await eventually(is_direct, DIRECT)
 
 
 async def test_calls_of_a_tab_flow_again_after_the_daemon_has_moved(lab: Lab, record_property: Record) -> None:
