@@ -1,4 +1,4 @@
-"""A browser on a host of the lab: its tab reaches a daemon through NATs and TURN, and again after that has moved."""
+"""A browser on a host of the lab: its tab reaches a daemon through NATs and TURN, and again after either has moved."""
 
 from __future__ import annotations
 
@@ -90,11 +90,13 @@ async def test_a_tab_and_a_daemon_behind_cones_meet_directly(lab: Lab) -> None:
         await eventually(is_direct, DIRECT)
 
 
-async def test_calls_of_a_tab_flow_again_after_the_daemon_has_moved(lab: Lab, record_property: Record) -> None:
+@pytest.mark.parametrize("mover", ["daemon", "tab"])
+async def test_calls_of_a_tab_flow_again_after_a_move(lab: Lab, mover: str, record_property: Record) -> None:
     """Calls that may be repeated are all answered; a stream goes on, or breaks off after all that came (R20)."""
-    bob = lab.host("b2", "cone", account="bob")
+    bob = lab.host(f"bob-{mover}", "cone", account="bob")
+    alice = lab.host(f"alice-{mover}", "cone", account="alice")
     peer_id = serving(bob)
-    async with tab_on(lab.host("a2", "cone", account="alice")) as tab:
+    async with tab_on(alice) as tab:
         await tab.sees(peer_id)
         assert await tab.ask(target=peer_id, module="Probe.Echo", request=1) == {"response": 1}
         options = {"timeout": 30, "idempotent": True}
@@ -106,7 +108,7 @@ async def test_calls_of_a_tab_flow_again_after_the_daemon_has_moved(lab: Lab, re
         await eventually(lambda: _older(began, 5.5))
 
         moved = time.monotonic()
-        bob.move(lab.box("cone"))
+        (bob if mover == "daemon" else alice).move(lab.box("cone"))
         again = await tab.ask(target=peer_id, module="Probe.Echo", request=2, options=options)
         seconds = time.monotonic() - moved
         record_property("seconds", round(seconds, 1))
