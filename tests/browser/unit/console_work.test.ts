@@ -251,6 +251,28 @@ test('a stream that is paused takes no more; stopped, it ends the call', async (
   assert.deepEqual([watching.count, left], [3, true]);
 });
 
+test('an item that was on its way when somebody paused is shown when they go on', async () => {
+  let send!: (value: Value) => void;
+  async function* stream(): AsyncGenerator<Value> {
+    for (;;) yield await new Promise<Value>((resolve) => (send = resolve));
+  }
+  let watching!: Watching;
+  await until((changed) => {
+    watching = new Watching(stream(), new AbortController(), changed);
+    setTimeout(() => send(1));
+    return () => watching.count === 1;
+  });
+  await new Promise((resolve) => setTimeout(resolve));
+  watching.pause();
+  send(2);
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.equal(watching.count, 1);
+  watching.resume();
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.equal(watching.count, 2);
+  watching.stop();
+});
+
 test('a stream that fails keeps what came before', async () => {
   async function* stream(): AsyncGenerator<Value> {
     yield 1;

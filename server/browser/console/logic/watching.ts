@@ -68,9 +68,11 @@ export class Watching {
   async #read(stream: AsyncIterable<Value>): Promise<void> {
     try {
       for await (const value of stream) {
+        // One that was already on its way when somebody paused is shown when they go on, and not before.
+        await this.#going();
         if (this.isOver) return;
         this.#add(value);
-        while (this.state === 'paused') await new Promise<void>((resolve) => (this.#resume = resolve));
+        await this.#going();
         if (this.isOver) return;
       }
       if (!this.isOver) this.#enter('ended');
@@ -79,6 +81,11 @@ export class Watching {
       this.error = error as BVErrorInfo;
       this.#enter('failed');
     }
+  }
+
+  /** Wait while it is paused. */
+  async #going(): Promise<void> {
+    while (this.state === 'paused') await new Promise<void>((resolve) => (this.#resume = resolve));
   }
 
   #add(value: Value): void {
