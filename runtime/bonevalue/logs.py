@@ -12,7 +12,9 @@ from structlog.typing import Processor
 __all__ = ["configure"]
 
 #: Libraries whose debug and info lines concern only who works on them.
-_NOISY = ("aioice", "websockets", "uvicorn", "asyncio", "alembic", "sqlalchemy", "aiosqlite")
+_NOISY = ("aioice", "websockets", "uvicorn", "asyncio")
+#: Those whose info lines never help us, and show what stands in the database.
+_NEVER = ("alembic", "sqlalchemy")
 #: Those whose warnings do as well: they are tracebacks of what a remote peer sent, and we say in a line what it was.
 _NOISIER = ("aiortc",)
 
@@ -54,5 +56,7 @@ def configure(level: str = "info", format: Literal["console", "json"] = "console
     root.setLevel(level.upper())
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    for name in _NEVER:
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in _NOISIER:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.ERROR)

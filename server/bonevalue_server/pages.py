@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bonevalue.errors import OriginRefused
 from bonevalue_server.origins import Origins
+from bonevalue_server.static_files import Files
 
 __all__ = ["make_pages"]
 
@@ -86,15 +83,8 @@ _CONSOLE_POLICY = (
 _HASHED = re.compile(r"-[A-Z0-9]{8}\.[a-z]+")
 #: What may stand in a policy as a host: anything else would be a policy of somebody else's making.
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+_VERSION = version("bonevalue")
 _LIBRARY = ("BV.js", "BV.mjs", "BV.d.ts")
-#: Types that must not depend on what the machine knows of file names.
-_TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".mjs": "text/javascript; charset=utf-8",
-    ".ts": "text/plain; charset=utf-8",
-}
 
 
 def make_pages(*, realm: str, health: Callable[[], dict[str, str]], origins: Origins, folder: Path | None) -> Starlette:
@@ -108,62 +98,73 @@ def make_pages(*, realm: str, health: Callable[[], dict[str, str]], origins: Ori
         folder: of the operator's own pages.
     """
     browser = Path(str(files("bonevalue_server") / "browser"))
-    own = {"version": version("bonevalue")}
-    script = (browser / "BV.js").read_bytes()
-    landing = _LANDING.format(
-        realm=escape(realm),
-        version=escape(own["version"]),
-        library="scripts/BV.js",
-        integrity="sha384-" + base64.b64encode(hashlib.sha384(script).digest()).decode(),
-    )
-    own_pages = None if folder is None else _Files(folder, headers=lambda name, headers: {})
+    answers = _Answers(_landing(realm, browser / "BV.js"), health, origins, folder)
+    routes: list[BaseRoute] = [
+        Route("/", answers.landing),
+        Route("/healthz", answers.health),
+        Route("/origin", answers.origin),
+        Route("/console", answers.to_console),
+        Route("/favicon.ico", answers.icon),
+        Mount("/scripts", Files(browser, only=_LIBRARY, headers=lambda name, headers: _FOR_ALL, compress=True)),
+        Mount("/console", Files(browser / "console", headers=_console_headers, compress=True)),
+    ]
+    if answers.own_pages is not None:
+        routes.append(Mount("/", answers.own_pages))
+    app = Starlette(routes=routes, middleware=[Middleware(_WithHeaders)])
+    app.router.redirect_slashes = False  # it would name scheme and host, which a proxy may have changed
+    return app
 
-    async def show_own(name: str, request: Request) -> Response | None:
-        """A file of the operator's, if there is one."""
-        if folder is None or own_pages is None or not (folder / name).is_file():
-            return None
-        return await own_pages.get_response(name, request.scope)
 
-    async def show_landing(request: Request) -> Response:
-        own_page = await show_own("index.html", request)
-        return own_page or HTMLResponse(landing, headers={"content-security-policy": _LANDING_POLICY})
+class _Answers:
+    """What is not simply a file: the same arguments as :func:`make_pages`, the landing page made."""
 
-    async def show_health(request: Request) -> Response:
-        state = health()
-        return JSONResponse({**state, **own}, status_code=200 if state["status"] == "ok" else 503)
+    def __init__(
+        self, landing: str, health: Callable[[], dict[str, str]], origins: Origins, folder: Path | None
+    ) -> None:
+        self.own_pages = None if folder is None else Files(folder)
+        self._folder = folder
+        self._landing = landing
+        self._health = health
+        self._origins = origins
 
-    async def show_origin(request: Request) -> Response:
+    async def landing(self, request: Request) -> Response:
+        own_page = await self._own("index.html", request)
+        return own_page or HTMLResponse(self._landing, headers={"content-security-policy": _LANDING_POLICY})
+
+    async def health(self, request: Request) -> Response:
+        state = self._health()
+        return JSONResponse({**state, "version": _VERSION}, status_code=200 if state["status"] == "ok" else 503)
+
+    async def origin(self, request: Request) -> Response:
         """A browser hides from a page why its WebSocket was refused; here it learns whether its origin was why."""
         peer = request.client.host if request.client else ""
         try:
-            origins.check(peer, _AllOf(request.headers), is_tls=request.url.scheme == "https")
+            self._origins.check(peer, _AllOf(request.headers), is_tls=request.url.scheme == "https")
             allowed = True
         except OriginRefused:
             allowed = False
         answer = {"origin": request.headers.get("origin"), "allowed": allowed}
         return JSONResponse(answer, headers={**_FOR_ALL, "cache-control": "no-store"})
 
-    async def show_icon(request: Request) -> Response:
+    async def icon(self, request: Request) -> Response:
         # Browsers ask for it unasked, and complain without an answer.
-        return await show_own("favicon.ico", request) or Response(status_code=204)
+        return await self._own("favicon.ico", request) or Response(status_code=204)
 
-    async def to_console(request: Request) -> Response:
+    async def to_console(self, request: Request) -> Response:
         return RedirectResponse("console/", status_code=308)
 
-    routes: list[BaseRoute] = [
-        Route("/", show_landing),
-        Route("/healthz", show_health),
-        Route("/origin", show_origin),
-        Route("/console", to_console),
-        Route("/favicon.ico", show_icon),
-        Mount("/scripts", _Files(browser, only=_LIBRARY, headers=lambda name, headers: _FOR_ALL)),
-        Mount("/console", _Files(browser / "console", headers=_console_headers)),
-    ]
-    if own_pages is not None:
-        routes.append(Mount("/", own_pages))
-    app = Starlette(routes=routes, middleware=[Middleware(_WithHeaders)])
-    app.router.redirect_slashes = False  # it would name scheme and host, which a proxy may have changed
-    return app
+    async def _own(self, name: str, request: Request) -> Response | None:
+        """A file of the operator's, if there is one."""
+        if self._folder is None or self.own_pages is None or not (self._folder / name).is_file():
+            return None
+        return await self.own_pages.get_response(name, request.scope)
+
+
+def _landing(realm: str, script: Path) -> str:
+    digest = base64.b64encode(hashlib.sha384(script.read_bytes()).digest()).decode()
+    return _LANDING.format(
+        realm=escape(realm), version=escape(_VERSION), library="scripts/BV.js", integrity=f"sha384-{digest}"
+    )
 
 
 def _console_headers(name: str, headers: Headers) -> dict[str, str]:
@@ -176,43 +177,6 @@ def _console_headers(name: str, headers: Headers) -> dict[str, str]:
         "content-security-policy": _CONSOLE_POLICY.format(sockets=sockets),
         "cross-origin-opener-policy": "same-origin",
     }
-
-
-class _Files(StaticFiles):
-    """
-    The files of a folder, none from outside of it and none that is hidden.
-
-    Args:
-        folder: that is served, with ``index.html`` for itself and each folder below.
-        headers: gives further headers for the name of a file and the headers of the request.
-        only: the names that are served; None for all.
-    """
-
-    def __init__(
-        self, folder: Path, *, headers: Callable[[str, Headers], Mapping[str, str]], only: Sequence[str] | None = None
-    ) -> None:
-        super().__init__(directory=folder, html=True)
-        self._folder = folder.resolve()
-        self._headers = headers
-        self._only = only
-
-    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        found, status = super().lookup_path(path)
-        if status is None or any(part.startswith(".") for part in Path(found).relative_to(self._folder).parts):
-            return "", None  # a link to what is hidden is hidden, too
-        return found, status
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        if self._only is not None and path not in self._only:
-            raise HTTPException(404)
-        response = await super().get_response(path, scope)
-        if isinstance(response, RedirectResponse):
-            # To a folder's own name with a slash. Which scheme and host the browser knows us by is not known here.
-            response.headers["location"] = f"./{quote(Path(path).name)}/"
-        elif isinstance(response, FileResponse) and (kind := _TYPES.get(Path(response.path).suffix)):
-            response.headers["content-type"] = kind
-        response.headers.update(self._headers(path, Headers(scope=scope)))
-        return response
 
 
 class _WithHeaders:

@@ -43,3 +43,14 @@ def test_a_chatty_library_stays_quiet(capsys: pytest.CaptureFixture[str]) -> Non
     logs.configure("info", "console")
     logging.getLogger("aioice.ice").info("lots of candidates")
     assert capsys.readouterr().err == ""
+
+
+def test_what_stands_in_the_database_is_never_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", "console")
+    for name in ("sqlalchemy.engine.Engine", "sqlalchemy.pool", "alembic.runtime.migration"):
+        logging.getLogger(name).debug("a row")
+        logging.getLogger(name).info("SELECT 1")
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+    assert capsys.readouterr().err == ""
+    logging.getLogger("sqlalchemy").warning("a connection is lost")
+    assert "a connection is lost" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from bonevalue_server.app import DiscoveryServer
+from bonevalue_server.static_files import Files, accepts_gzip
 from tests.support.hub_world import lay_database, settings_of
 from tests.support.node import BUILT
 from tests.support.raw_socket import RawSocket
@@ -150,6 +151,72 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(site: Site, path: s
     for name in ("etag", "cache-control", "access-control-allow-origin", "content-security-policy"):
         assert again.headers.get(name) == first.headers.get(name)
     assert (await site.ask(path, if_none_match='"another"')).status_code == 200
+
+
+@pytest.mark.parametrize("path", [path for path, *_, file in ROUTES if file is not None])
+async def test_whoever_takes_gzip_gets_it(site: Site, path: str) -> None:
+    path = whole(path)
+    plain = await site.ask(path, accept_encoding="identity")
+    small = await site.ask(path, accept_encoding="gzip")
+    assert "content-encoding" not in plain.headers and small.headers["content-encoding"] == "gzip"
+    assert small.content == plain.content  # the client has unpacked it
+    assert int(small.headers["content-length"]) < int(plain.headers["content-length"])
+    # Two representations have two entity tags, and a cache is told what they depend on.
+    assert small.headers["etag"] != plain.headers["etag"]
+    assert small.headers["vary"] == plain.headers["vary"] == "accept-encoding"
+    for name in {*plain.headers} - {"etag", "content-length", "accept-ranges", "date"}:
+        assert small.headers[name] == plain.headers[name]
+
+    for accepted, mine, other in (("gzip", small, plain), ("identity", plain, small)):
+        ours = await site.ask(path, accept_encoding=accepted, if_none_match=mine.headers["etag"])
+        theirs = await site.ask(path, accept_encoding=accepted, if_none_match=other.headers["etag"])
+        assert (ours.status_code, theirs.status_code) == (304, 200)
+        assert (ours.headers["etag"], ours.headers["vary"]) == (mine.headers["etag"], "accept-encoding")
+    head = await site.ask(path, "HEAD", accept_encoding="gzip")
+    assert not head.content and {**head.headers, "date": ""} == {**small.headers, "date": ""}
+
+
+async def test_files_built_anew_are_served_anew(tmp_path: Path) -> None:
+    file = tmp_path / "BV.js"
+    files = Files(tmp_path, compress=True)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(files), base_url="http://here") as client:
+        for text in ("old", "new and longer"):
+            file.write_text(text)
+            answer = await client.get("/BV.js", headers={"accept-encoding": "gzip"})
+            assert (answer.text, answer.headers["content-encoding"]) == (text, "gzip")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "gzip"),
+    [
+        ([], False),
+        ([""], False),
+        (["gzip"], True),
+        (["GZip"], True),
+        (["x-gzip"], True),
+        (["deflate, gzip;q=1.0, *;q=0.5"], True),
+        (["br", "gzip"], True),
+        (["gzip ; q=0.001"], True),
+        (["gzip;q=0"], False),
+        (["gzip; q=0.000"], False),
+        (["*"], True),
+        (["*;q=0"], False),
+        (["*, gzip;q=0"], False),
+        (["*;q=0, gzip"], True),
+        (["identity"], False),
+        (["br, zstd"], False),
+        (["notgzip"], False),
+    ],
+)
+def test_what_a_client_accepts(accepted: list[str], gzip: bool) -> None:
+    assert accepts_gzip(accepted) is gzip
+
+
+async def test_own_pages_are_sent_as_they_are(tmp_path: Path, pages: Path) -> None:
+    """They may be large, and may change; a proxy can do better."""
+    async with serve(tmp_path, pages=pages) as site:
+        found = await site.ask("/page.html", accept_encoding="gzip")
+        assert "content-encoding" not in found.headers and found.text == "a page"
 
 
 async def test_an_icon_and_the_console_without_its_slash(site: Site) -> None:
