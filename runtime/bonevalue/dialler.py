@@ -5,8 +5,11 @@ Who dials signs an offer, sends it through the discovery server, checks the sign
 for the other side's proof inside it. Who is dialled checks the offer, signs an answer, and waits likewise. The server
 between them can delay or drop any of it, and change none of it unnoticed.
 
-When both dial at once, the offer of the numerically smaller peer id wins: its sender passes over the other's offer, and
-the other answers it. The attempt that loses ends when the winner's link is proved (see :mod:`bonevalue.pool`).
+When both dial at once, the offer of the numerically smaller peer id wins: its sender does not take the other's offer,
+and the other answers it. The attempt that loses ends when the winner's link is proved (see :mod:`bonevalue.pool`).
+
+Whatever becomes of an offer that was taken in, it is answered or refused: until then the server counts it, and lets few
+such offers pass.
 """
 
 from __future__ import annotations
@@ -177,6 +180,8 @@ class Dialler:
         self._accepted: dict[tuple[str, bytes], Connection] = {}
         #: Candidates of those who dial, for connections that are not begun yet.
         self._early: dict[tuple[str, bytes], list[str]] = {}
+        #: The offers, by sender and session, to which nothing has been said yet.
+        self._unanswered: set[tuple[str, bytes]] = set()
         #: The peers that we are answering just now.
         self._answers: dict[str, asyncio.Task[Any] | None] = {}
         self._log_limit = LogLimit(counters)
@@ -347,6 +352,7 @@ class Dialler:
             self._counters.limited["penalty"] += 1
             self._turned_away(sender, incoming.session, error)
             return
+        self._unanswered.add((sender, incoming.session))
         task = asyncio.current_task()
         earlier = self._answers.get(sender)
         self._answers[sender] = task
@@ -362,6 +368,8 @@ class Dialler:
         finally:
             if self._answers.get(sender) is task:
                 del self._answers[sender]
+            if (sender, incoming.session) in self._unanswered:
+                self._refuse(sender, incoming.session, ConnectFailed("another attempt came first", retry_after=LET_GO))
 
     async def _accept(self, incoming: IncomingOffer, sender: str, places: Places) -> None:
         self._early[sender, incoming.session] = []
@@ -377,6 +385,8 @@ class Dialler:
             places.add(await self._answer(incoming, sender, life))
         except BoneValueError as error:
             self._counters.offers_refused[error.code] += 1
+            if (sender, incoming.session) in self._unanswered:
+                self._refuse(sender, incoming.session, error)
             # What both sides dialled at once is no news if the other link won.
             is_benign = type(error) is ConnectFailed and (error.retry_after is not None or places.current(sender))
             if not is_benign:
@@ -406,6 +416,7 @@ class Dialler:
                 sdp = await connection.accept_offer(incoming.sdp)
                 blob, signature, proof = self._introductions.make_answer(incoming, sdp, _now_ms())
                 self._signalling.send(PeerResponse(to=sender, answer=Binary(blob), signature=Binary(signature)))
+                self._unanswered.discard(key)
                 if life.state is State.GATHERING:  # the checks may have begun already
                     life.to(State.CHECKING)
                 channel = await connection.opened()
@@ -415,7 +426,7 @@ class Dialler:
             failed = await self._failure(error, f"no link from {incoming.name}/{sender}", life, connection)
             if failed is None:
                 raise
-            if life.phase is State.GATHERING:
+            if key in self._unanswered:
                 told = ConnectFailed(f"the other side failed: {failed.message}", retry_after=failed.retry_after)
                 self._refuse(sender, incoming.session, told)
             raise failed from error
@@ -530,6 +541,7 @@ class Dialler:
     def _refuse(self, to: str, session: bytes | None, error: BoneValueError) -> None:
         if session is None or not to:
             return
+        self._unanswered.discard((to, session))
         failure = Failure(code=error.code, message=error.message[:MAX_REASON], retry_after=error.retry_after)
         with contextlib.suppress(Unavailable):
             self._signalling.send(PeerResponse(to=to, session=Binary(session), error=failure))

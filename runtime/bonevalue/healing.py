@@ -26,7 +26,7 @@ __all__ = ["Healing"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a link has to answer when the network has changed. By the middle, all has come that was under way then.
+#: Seconds that a link has to answer when it is examined. By the middle, all has come that was under way before.
 PROBE = 3.0
 #: Seconds for which the side that was dialled waits for the other one to dial again.
 YIELD = 1.5
@@ -48,6 +48,8 @@ class Healing:
         self._spawn = spawn
         #: The peers whose links are being brought back.
         self._healing: set[str] = set()
+        #: The links that are asked whether their peer, who is said to have left, is still there.
+        self._asked: set[PeerLink] = set()
         self._changed = asyncio.Event()
 
     def lost(self, link: PeerLink) -> None:
@@ -63,7 +65,20 @@ class Healing:
         The other side may have made it because it has moved: then the calls on the old one should not wait for it to
         be silent long enough.
         """
-        self._spawn(self._end_if_silent(link))
+        reason = "another link took its place, and nothing gets through on it any more"
+        self._spawn(self._end_if_silent(link, reason))
+
+    def peer_left(self, peer_id: str) -> None:
+        """
+        The server says that a peer is offline.
+
+        It may have lost no more than the server: a link on which it answers stays. Else its calls need not wait until
+        it has been silent for long enough.
+        """
+        for link in self._pool.links():
+            if link.remote.id == peer_id and link.usable and link not in self._asked:
+                self._asked.add(link)
+                self._spawn(self._ask(link))
 
     def bring_back(self, peer_id: str) -> None:
         """A peer was about to make a link with this one when it was cut off: make it from here."""
@@ -103,9 +118,15 @@ class Healing:
                 # It would hold its calls for as long as it takes to hear nothing; they may be tried again now.
                 link.close(LinkLost("the address of this machine that the link used is gone"))
 
-    async def _end_if_silent(self, link: PeerLink) -> None:
+    async def _ask(self, link: PeerLink) -> None:
+        try:
+            await self._end_if_silent(link, "the server says that the peer has left, and it does not answer")
+        finally:
+            self._asked.discard(link)
+
+    async def _end_if_silent(self, link: PeerLink, reason: str) -> None:
         if not await _answers(link):
-            link.close(LinkLost("another link took its place, and nothing gets through on it any more"))
+            link.close(LinkLost(reason))
 
     def _bring_back(self, peer_id: str, until: float, head_start: float) -> None:
         if peer_id in self._healing:

@@ -148,6 +148,10 @@ class Links:
         """A peer is on another socket: what it was asked on the old one may be lost."""
         self._dialler.ask_again(peer_id)
 
+    def peer_left(self, peer_id: str) -> None:
+        """A peer is offline, says the server; its links may know better."""
+        self._healing.peer_left(peer_id)
+
     def network_changed(self, change: NetworkChange) -> None:
         """This machine has other addresses, or was asleep."""
         self.ice.network_changed()

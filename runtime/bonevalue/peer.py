@@ -512,6 +512,7 @@ class Peer:
             case PeerReturned():
                 self._links.peer_returned(event.id)
             case PeerDisconnected():
+                self._links.peer_left(event.id)
                 self._emit("peerdisconnect", event.id)
             case UserAdded():
                 self._emit("newuser", event.name)

@@ -13,7 +13,7 @@ import { gzipSync } from 'node:zlib';
 const HERE = import.meta.dirname;
 const SERVED = join(HERE, '../bonevalue_server/browser');
 /** Most bytes of the library, compressed as a web server would: so that growth is a decision. */
-const MAX_LIBRARY = 48 * 1024;
+const MAX_LIBRARY = 47 * 1024;
 
 const { version } = JSON.parse(readFileSync(join(HERE, 'package.json'), 'utf8'));
 const OPTIONS = {

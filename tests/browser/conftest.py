@@ -10,6 +10,8 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.support.browser import PLAIN_ADDRESSES, default_route, open_browser
+from tests.support.evil import Cast, open_stage
+from tests.support.evil_tabs import NAMES, befriend_all, come_on, is_quiet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,3 +41,39 @@ async def chromium() -> AsyncIterator[Browser]:
 def browser(chromium: Browser, route: None) -> Browser:
     """The browser."""
     return chromium
+
+
+# -- casts for the tests of dishonest servers, as those of tests/e2e/conftest.py -------------------------------------
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def _repertory(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> AsyncIterator[Cast]:
+    async with open_stage(tmp_path_factory.mktemp("stage"), *NAMES) as stage:
+        cast = await come_on(stage, browser)
+        await befriend_all(cast)
+        yield cast
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def standing_cast(_repertory: Cast) -> AsyncIterator[Cast]:
+    """Three tabs that trust each other, for all tests of a file that leave everybody where they are; without links."""
+    cast = _repertory
+    await is_quiet(cast)
+    yield cast
+    cast.stage.relent()
+    breaches, cast.stage.breaches = cast.stage.breaches, []
+    assert not breaches, breaches
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def strangers(tmp_path: Path, browser: Browser) -> AsyncIterator[Cast]:
+    """Three tabs that do not trust each other, for one test."""
+    async with open_stage(tmp_path, *NAMES) as stage:
+        yield await come_on(stage, browser)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def cast(strangers: Cast) -> Cast:
+    """Three tabs that all trust each other, for one test."""
+    await befriend_all(strangers)
+    return strangers

@@ -7,7 +7,6 @@ Alice has a tab; bob has a tab and a daemon. All serve the same modules (tests/s
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +16,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.support.probe import pattern
-from tests.support.tabs import Party, ProbeDaemon, Tab, World, eventually, open_world
-
-FIVE_MIB = 5 * 2**20
-WHOLE = {"size": FIVE_MIB, "sha256": hashlib.sha256(pattern(FIVE_MIB)).hexdigest()}
-#: Bytes of an item of a stream, with no regard to how they are cut on their way.
-PIECE = 100_000
+from tests.support.pairs import FIVE_MIB, PIECE, WHOLE, Pair
+from tests.support.tabs import ProbeDaemon, Tab, World, eventually, open_world
 
 
 @dataclass
@@ -34,33 +28,6 @@ class Cast:
     alice: Tab
     bob: Tab
     daemon: ProbeDaemon
-
-
-@dataclass
-class Pair:
-    """Who calls whom."""
-
-    caller: Party
-    callee: Party
-    #: The name under which the callee knows the caller.
-    name: str
-
-    async def ask(self, module: str, request: Any = None, **spec: Any) -> Any:
-        """Let the one call the other."""
-        return await self.caller.ask(target=self.callee.id, module=module, request=request, **spec)
-
-    async def code(self, module: str, request: Any = None, **spec: Any) -> str:
-        """The same, and it fails; gives the code of the error."""
-        answer = await self.ask(module, request, **spec)
-        assert "error" in answer, answer
-        return str(answer["error"]["code"])
-
-    async def comes(self, *about: Any) -> None:
-        """Wait until the callee has seen something."""
-        await eventually(partial(self._has, list(about)), what=about)
-
-    async def _has(self, about: list[Any]) -> bool:
-        return about in await self.callee.seen()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -306,10 +273,15 @@ async def test_everyone_is_asked(cast: Cast) -> None:
 
 async def test_enough_answers_end_the_other_calls(cast: Cast) -> None:
     """The tab answers, the daemon does not: its handler is told that nobody waits any more."""
-    await cast.bob.evaluate("$BV.module('Probe.Wait', () => 'fast')")
-    asked = await cast.alice.ask(target="bob", module="Probe.Wait", request="the first", all={"first": 1})
-    assert asked["results"] == [{"peer": cast.bob.id, "response": "fast"}]
-    await Pair(cast.alice, cast.daemon, "alice").comes("cancelled", "the first")
+    daemon = Pair(cast.alice, cast.daemon, "alice")
+    await cast.bob.evaluate("globalThis.first = Promise.withResolvers(), $BV.module('Probe.Wait', () => first.promise)")
+    asking = asyncio.create_task(
+        cast.alice.ask(target="bob", module="Probe.Wait", request="the first", all={"first": 1})
+    )
+    await daemon.comes("begun", "the first")  # only a handler that runs can be told
+    await cast.bob.evaluate("first.resolve('fast')")
+    assert (await asking)["results"] == [{"peer": cast.bob.id, "response": "fast"}]
+    await daemon.comes("cancelled", "the first")
     await cast.bob.evaluate("$BV.module('Probe.Wait', probe.modules['Probe.Wait'])")
 
 

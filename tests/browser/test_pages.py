@@ -113,6 +113,7 @@ async def test_a_page_of_an_origin_that_is_not_allowed(world: World, site: Site,
         f"127.0.0.1:{world.port}",
     )
     assert refused[0] == "origin_refused" and site.origin in refused[1]
+    assert tab.count("trying again") == 0
     tab.errors.clear()
 
 

@@ -465,6 +465,57 @@ async def test_a_later_offer_of_a_peer_takes_the_place_of_its_earlier_one(wire: 
     assert await alice.call(bob, 1) == ["alice", 1]
 
 
+async def test_whatever_becomes_of_an_offer_something_is_said_to_it(wire: Wire) -> None:
+    """The server lets few offers of a pair pass to which nothing was said, for half a minute."""
+    alice, bob = wire.node("alice", 9), wire.node("bob", 10)
+    open_offers: dict[bytes, str] = {}
+    asked = 0
+
+    def watch(message: Any) -> Any:
+        nonlocal asked
+        session = Introductions.session_of(message)
+        assert session is not None
+        if isinstance(message, PeerRequest):
+            asked += 1
+            open_offers[session] = message.to
+        elif message.from_ == open_offers.get(session):
+            del open_offers[session]
+        return message
+
+    wire.bend = watch
+    wire.delay = lambda: UNIT
+    for _ in range(5):
+        await asyncio.gather(alice.call(bob, 1), bob.call(alice, 2))  # both dial, and one of the offers loses
+        for link in [*alice.pool.links(), *bob.pool.links()]:
+            link.close()
+        await until(lambda: not alice.pool.links() and not bob.pool.links())
+    dialling = asyncio.ensure_future(alice.pool.link(bob.id))
+    before = asked
+    for number in range(3):
+        await until(lambda number=number: asked > before + number)  # type: ignore[misc]
+        alice.dialler.ask_again(bob.id)  # each takes the place of the one before
+    assert (await dialling).usable
+    await until(lambda: not open_offers)
+    assert asked == 5 * 2 + 4
+    assert not alice.refused and not bob.refused
+
+
+async def test_what_was_answered_is_not_refused_when_another_link_wins(wire: Wire) -> None:
+    alice, bob = wire.node("alice", 9), wire.node("bob", 10)
+    said: list[PeerResponse] = []
+    wire.bend = lambda message: said.append(message) if isinstance(message, PeerResponse) else message
+    task = asyncio.ensure_future(alice.pool.link(bob.id))
+    await until(lambda: said)  # bob's answer, which alice never gets
+    again = asyncio.ensure_future(alice.dialler.dial(bob.id, "bob", LinkLife(bob.id, "bob", dialled=True)))
+    await until(lambda: len(said) == 2)
+    bob.dialler.linked(alice.id)
+    task.cancel()
+    again.cancel()
+    await asyncio.gather(task, again, return_exceptions=True)
+    await until(lambda: all(each.done() for each in bob.tasks))
+    assert [response.error for response in said] == [None, None]
+
+
 async def test_giving_up_closes_the_connection(wire: Wire) -> None:
     alice, bob = wire.node("alice", 1), wire.node("bob", 2)
     wire.bend = lambda message: None

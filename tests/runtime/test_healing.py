@@ -215,6 +215,37 @@ async def test_a_link_whose_address_is_gone_is_replaced_and_only_then_closed(wor
     assert isinstance(link.gone.result(), LinkLost) and world.made == 1
 
 
+async def test_a_peer_that_left_the_server_keeps_a_link_on_which_it_answers(world: World) -> None:
+    link = FakeLink()
+    world.held = [link]
+    world.healing.peer_left("7")
+    await until(lambda: not world.tasks)
+    assert link.pinged == 1 and not link.gone.done() and not link.doubted
+
+
+async def test_a_peer_that_left_and_does_not_answer_is_lost(world: World) -> None:
+    link, others, drained = FakeLink(answers=False), FakeLink(answers=False), FakeLink(answers=False)
+    others.remote = Caller("bob", "8", bytes(32), "")
+    drained.usable = False
+    world.held = [link, others, drained]
+    world.healing.peer_left("7")
+    await until(lambda: not world.tasks)
+    assert isinstance(link.gone.result(), LinkLost)
+    assert not others.pinged and not drained.pinged
+
+
+async def test_a_server_that_says_so_again_and_again_leads_to_one_question_at_a_time(world: World) -> None:
+    link = FakeLink()
+    world.held = [link]
+    for _ in range(100):
+        world.healing.peer_left("7")
+    await until(lambda: not world.tasks)
+    assert link.pinged == 1
+    world.healing.peer_left("7")
+    await until(lambda: not world.tasks)
+    assert link.pinged == 2
+
+
 async def test_another_address_leaves_a_link_that_answers_alone(world: World) -> None:
     link = FakeLink()
     world.held = [link]

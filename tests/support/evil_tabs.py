@@ -1,8 +1,5 @@
 """
 Tabs on the stage of tests/support/evil.py: what a dishonest server does to Python peers, done to a browser.
-
-:func:`gullible` is the library with every check of identity taken out, to see that each attack would succeed, and be
-seen to, if it were not refused.
 """
 
 from __future__ import annotations
@@ -10,24 +7,31 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import shutil
-import subprocess
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from playwright.async_api import Browser, ConsoleMessage, Error
 
 from bonevalue.errors import error_of
 from bonevalue.wire.keys import AccountKeys, fingerprint
-from tests.support.evil import REALM, Actor, Refusal, Stage, password_of
+from tests.support.evil import REALM, Actor, Cast, Refusal, Stage, password_of
 from tests.support.tabs import PAGE, Tab, eventually, open_tab
 
-__all__ = ["TabActor", "gullible", "join_tab"]
+__all__ = [
+    "NAMES",
+    "TabActor",
+    "befriend_all",
+    "come_on",
+    "is_quiet",
+    "join_tab",
+    "named",
+    "nobody_linked",
+    "recovers",
+    "tab_of",
+]
 
-BROWSER = Path(__file__).parents[2] / "server" / "browser"
+#: Who is on stage.
+NAMES = ("alice", "bob", "carol")
 #: A refusal as the library says it on the console.
 _REFUSAL = re.compile(r"BoneValue: (\S+): (\w+): (.*)", re.DOTALL)
 #: What every actor serves: who is asked, after a look at whom it was meant for and who asks.
@@ -67,6 +71,9 @@ class _TabPeer:
     async def remove_user(self, alias: str) -> None:
         await self._do("$BV.removeUser(value)", alias)
 
+    async def change_password(self, password: str) -> None:
+        await self._do("$BV.changePassword(value)", password)
+
     async def stop(self, drain: float) -> None:
         with suppress(Error):
             await self._tab.page.context.close()
@@ -75,13 +82,13 @@ class _TabPeer:
 class TabActor(Actor):
     """A tab of an account, and what it reported."""
 
-    def __init__(self, stage: Stage, username: str, tab: Tab) -> None:
+    def __init__(self, stage: Stage, username: str, password: str, tab: Tab) -> None:
         self.stage = stage
         self.username = username
         self.tab = tab
         self.refusals = []
         self.new_users = []
-        self._keys = AccountKeys.derive(password_of(username), realm=REALM, username=username)
+        self._keys = AccountKeys.derive(password, realm=REALM, username=username)
         self.peer = _TabPeer(tab, self._keys)  # type: ignore[assignment]
         tab.page.on("console", self._heard)
 
@@ -139,6 +146,16 @@ class TabActor(Actor):
         assert (shown["problem"] is None) is bool(shown["fingerprint"])
         return None if shown["problem"] is None else str(shown["problem"])
 
+    async def believes(self, alias: str, key: bytes) -> bool:
+        """Whether it takes a contact for proved, with that key."""
+        shown = {contact["name"]: contact["fingerprint"] for contact in await self.tab.evaluate("$BV.contacts()")}
+        return shown.get(alias) == fingerprint(key)
+
+    async def peers_of(self, alias: str) -> list[str]:
+        """The peers that it knows of a contact."""
+        found: list[str] = await self.tab.evaluate("(alias) => $BV.get(alias).peers().map(({ id }) => id)", alias)
+        return found
+
     async def linked(self) -> list[str]:
         """The peers that it has links to."""
         found: list[str] = await self.tab.evaluate(
@@ -159,6 +176,11 @@ class TabActor(Actor):
         await eventually(so, 25, what=f"{self.username} has no links")
         await self.tab.evaluate("states.length = 0")
 
+    async def leave(self) -> None:
+        """Log out, and close the tab."""
+        await self.tab.outcome("$BV.disconnect()")
+        await super().leave()
+
     async def set_clock(self, minutes: float) -> None:
         """Let it sign and check by a clock that is so many minutes ahead."""
         await self.tab.evaluate(
@@ -170,8 +192,11 @@ class TabActor(Actor):
         )
 
 
-async def join_tab(stage: Stage, browser: Browser, username: str, *, library: str | None = None) -> TabActor:
+async def join_tab(
+    stage: Stage, browser: Browser, username: str, password: str | None = None, *, library: str | None = None
+) -> TabActor:
     """A tab that is online; with another library than the server's, perhaps."""
+    password = password or password_of(username)
     context = await browser.new_context()
     await context.grant_permissions(["local-network-access"])
     await context.expose_binding("breach", lambda source, text: stage.breaches.append(text))
@@ -180,42 +205,57 @@ async def join_tab(stage: Stage, browser: Browser, username: str, *, library: st
             "**/scripts/BV.js", lambda route: route.fulfill(content_type="text/javascript", body=library)
         )
     tab = await open_tab(context, f"http://127.0.0.1:{stage.server.port}/tab.html", content=PAGE)
-    actor = TabActor(stage, username, tab)
+    actor = TabActor(stage, username, password, tab)
     stage.actors.append(actor)
     await tab.evaluate(_WHO, username)
     # Links that a lie keeps from coming about are given up soon, and others not kept: no test need wait for that.
     pool = {"connectTimeout": 5000, "idleTimeout": 500}
-    error = await tab.connect(username, password_of(username), pool=pool)
+    error = await tab.connect(username, password, pool=pool)
     assert error is None, error
     return actor
 
 
-#: What is taken out of the sources: file, what stands there, what stands there instead, and how often.
-_TAKEN_OUT = (
-    ("keys.ts", "(key);\n  if (signature.", "(key);\n  if (key) return true;\n  if (signature.", 1),
-    ("blobs.ts", "  signatures.length === keys.length &&\n", "", 1),
-    ("blobs.ts", "if (!signers.length || signers.join() === keys.join()) return value;", "return value;", 1),
-    ("blobs.ts", "    throw new BVError('clock_skew'", "    void new BVError('clock_skew'", 1),
-    ("introductions.ts", "throw mismatch(", "void mismatch(", 6),
-)  # fmt: skip
+# -- the cast ------------------------------------------------------------------------------------------------------
 
 
-@cache
-def gullible() -> str:
-    """The library, believing everything."""
-    with TemporaryDirectory() as folder:
-        sources = Path(folder) / "src"
-        shutil.copytree(BROWSER / "src", sources)
-        for name, text, instead, times in _TAKEN_OUT:
-            file = sources / "wire" / name
-            content = file.read_text(encoding="utf-8")
-            assert content.count(text) == times, f"{name} has {text!r} {content.count(text)} times: look at _TAKEN_OUT"
-            file.write_text(content.replace(text, instead), encoding="utf-8")
-        command: list[str | Path] = [
-            BROWSER / "node_modules" / ".bin" / "esbuild",
-            sources / "main.ts",
-            "--bundle",
-            "--format=iife",
-        ]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return done.stdout
+async def come_on(stage: Stage, browser: Browser, *, library: str | None = None) -> Cast:
+    """A tab of each of the three accounts."""
+    joining = (join_tab(stage, browser, name, library=library) for name in NAMES)
+    return Cast(stage, *await asyncio.gather(*joining))
+
+
+async def befriend_all(cast: Cast) -> None:
+    """All three trust each other."""
+    for one, other in ((cast.alice, cast.bob), (cast.alice, cast.carol), (cast.bob, cast.carol)):
+        await cast.stage.befriend(one, other)
+
+
+def tab_of(actor: Actor) -> TabActor:
+    """The actor, which is a tab."""
+    assert isinstance(actor, TabActor)
+    return actor
+
+
+def named(cast: Cast, name: str) -> TabActor:
+    """One of the three."""
+    return tab_of({"alice": cast.alice, "bob": cast.bob, "carol": cast.carol}[name])
+
+
+async def is_quiet(cast: Cast) -> None:
+    """The server is honest, and nobody has a link."""
+    cast.stage.relent()
+    await asyncio.gather(*(actor.unlinked() for actor in (cast.alice, cast.bob, cast.carol)))
+
+
+async def nobody_linked(cast: Cast) -> None:
+    """Nobody has a link that is authenticated."""
+    for actor in (cast.alice, cast.bob, cast.carol):
+        assert await tab_of(actor).linked() == []
+
+
+async def recovers(cast: Cast) -> None:
+    """The server is honest again: everybody reaches everybody, over new links."""
+    await is_quiet(cast)
+    alice, bob, carol = cast.alice, cast.bob, cast.carol
+    await asyncio.gather(alice.calls("bob", bob), carol.calls("alice", alice), bob.calls("carol", carol))
+    await asyncio.gather(bob.calls("alice", alice), alice.calls("carol", carol), carol.calls("bob", bob))

@@ -19,6 +19,7 @@ import asyncio
 import re
 import shutil
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
@@ -35,7 +36,7 @@ from tests.support import probe
 from tests.support.processes import PASSWORD, Daemon, Finished, bv, discovery_role, free_port, peer_role, write_yaml
 from tests.support.waiting import UNIT, until
 
-__all__ = ["Party", "ProbeDaemon", "Site", "Tab", "World", "eventually", "open_tab", "open_world"]
+__all__ = ["PAGE", "Party", "PeerTab", "ProbeDaemon", "Site", "Tab", "World", "eventually", "open_tab", "open_world"]
 
 #: The modules of a tab, as a page includes them.
 PROBE = Path(probe.__file__).with_suffix(".js").read_text(encoding="utf-8")
@@ -80,29 +81,26 @@ class Party(Protocol):
         ...
 
 
-class Tab:
-    """A page, and what it printed and threw."""
+class PeerTab(ABC):
+    """A page, and what it printed and threw, in whatever browser."""
 
-    def __init__(self, page: Page) -> None:
-        self.page = page
+    def __init__(self) -> None:
         self.id = ""
         #: The lines on its console, but for those that nobody sees who has not asked for them.
         self.lines: list[str] = []
         #: Errors that nobody caught.
         self.errors: list[str] = []
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def _note(self, message: ConsoleMessage) -> None:
-        if message.type != "debug":
-            self.lines.append(message.text)
 
     def __repr__(self) -> str:
         return "\n".join(["tab with the lines", *self.lines, "and the errors", *self.errors])
 
+    @abstractmethod
     async def evaluate(self, expression: str, value: Any = None) -> Any:
         """What a JavaScript expression, or a function of one value, comes to."""
-        return await self.page.evaluate(expression, value)
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close it, with all that its browser keeps for it alone."""
 
     def count(self, pattern: str) -> int:
         """On how many lines of its console a regular expression is found."""
@@ -158,6 +156,28 @@ class Tab:
 
     async def _sees(self, ids: set[str]) -> bool:
         return ids <= set(await self.evaluate("$BV.peers().map((peer) => peer.id)"))
+
+
+class Tab(PeerTab):
+    """One that Playwright drives."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self.page = page
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type != "debug":
+            self.lines.append(message.text)
+
+    async def evaluate(self, expression: str, value: Any = None) -> Any:
+        """What a JavaScript expression, or a function of one value, comes to."""
+        return await self.page.evaluate(expression, value)
+
+    async def close(self) -> None:
+        """Close it, and all other pages of its context."""
+        await self.page.context.close()
 
 
 async def open_tab(context: BrowserContext, url: str, *, content: str | None = None, wait: bool = True) -> Tab:
@@ -231,7 +251,7 @@ class World:
     def __init__(self, folder: Path, browser: Browser) -> None:
         self.folder = folder
         self.port = free_port()
-        self.tabs: list[Tab] = []
+        self.tabs: list[PeerTab] = []
         self._browser = browser
         self._server: Daemon | None = None
         self._daemons: list[ProbeDaemon] = []
@@ -328,16 +348,20 @@ class World:
     async def tab(self, account: str, *, password: str = PASSWORD, **options: Any) -> Tab:
         """A tab that is online, with the modules of ``probe.js``."""
         tab = await self.open()
+        await self.join(tab, account, password=password, **options)
+        return tab
+
+    async def join(self, tab: PeerTab, account: str, *, password: str = PASSWORD, **options: Any) -> None:
+        """Let a tab with :data:`PAGE` serve its modules and go online."""
         await tab.evaluate("probe.serve()")
         error = await tab.connect(account, password, **options)
         assert error is None, error
-        return tab
 
     async def close(self) -> None:
         """End everything; pages must not have thrown."""
         try:
             for tab in self.tabs:
-                await tab.page.context.close()
+                await tab.close()
             await asyncio.gather(*(control.stop(0.0) for control in self._controls.values()))
         finally:
             for process in [daemon.process for daemon in self._daemons] + [self._server]:

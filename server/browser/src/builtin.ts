@@ -9,8 +9,10 @@ import { admits, type Host } from './host.ts';
 import type { PeerLink } from './peer_link.ts';
 import { now } from './timing.ts';
 import { fromBase64url, toBase64url, type Bytes } from './wire/bytes.ts';
+import { byName } from './wire/collections.ts';
 
-const MAX_REMOVALS = 256;
+/** Most removals in one call. */
+export const MAX_REMOVALS = 256;
 
 export interface BuiltinSources {
   /** All links of this peer, and those that are on their way, as {@link describeLink} gives them. */
@@ -28,7 +30,7 @@ export function builtinModules(host: Host, { links, removed, stats }: BuiltinSou
     [...host.modules.values()]
       .filter((module) => admits(module, caller))
       .map(({ name, doc, stream, request, response }) => ({ name, doc, stream, request, response }))
-      .sort((one, other) => (one.name < other.name ? -1 : 1)),
+      .sort(byName),
     { doc: 'The modules of this peer that the caller may call, by name.' },
   );
   host.serve('bv.links', () => links(), { ...own, doc: 'The links of this peer, and the attempts to make one.' });

@@ -1,6 +1,6 @@
 /** A tab as a peer: builds all parts, wires them, and is what pages see as `$BV`. */
 
-import { builtinModules, removalRequest } from './builtin.ts';
+import { builtinModules, MAX_REMOVALS, removalRequest } from './builtin.ts';
 import { Calls } from './calling.ts';
 import { addressOf, DiscoveryClient } from './discovery.ts';
 import { BVError } from './errors.ts';
@@ -31,8 +31,6 @@ const DRAIN = 2;
 const DEFAULT_MAX_BODY = 8 * 2 ** 20;
 /** The largest number in any option: a timer of more ms would go off at once. */
 const MAX_OPTION = 2 ** 31 - 1;
-/** Removals are passed on so many in a call. */
-const MAX_REMOVALS = 256;
 
 /** What there is from `connect` to `disconnect`. */
 interface Online {
@@ -215,13 +213,14 @@ export class Peer implements BoneValue {
         if (event.retryIn !== null) this.#emit('disconnect'); // else it is told with the error that ended it
         return;
       case 'attemptFailed':
-        return this.#attemptFailed(event.error);
+        return void this.#attemptFailed(event.error);
       case 'peerConnected':
         links.peerCame(event.id);
         return this.#emit('peerconnect', { name: event.name, id: event.id });
       case 'peerReturned':
         return links.peerReturned(event.id);
       case 'peerDisconnected':
+        links.peerLeft(event.id);
         return this.#emit('peerdisconnect', event.id);
       case 'userAdded':
         return this.#emit('newuser', event.name);
@@ -249,10 +248,12 @@ export class Peer implements BoneValue {
     }
   }
 
-  #attemptFailed(error: BVErrorInfo): void {
-    // One line when it begins, and not one a try.
-    if (!this.#offlineTold) console.warn(`BoneValue: ${error.message}; trying again`);
+  async #attemptFailed(error: BVErrorInfo): Promise<void> {
+    // One line when it begins, and not one a try; none where trying again is of no use.
+    if (this.#offlineTold) return;
     this.#offlineTold = true;
+    const refusal = await this.#online?.client.refusal;
+    if (!refusal && this.#offlineTold) console.warn(`BoneValue: ${error.message}; trying again`);
   }
 
   #refused(error: BVErrorInfo, about: string): void {
@@ -291,11 +292,7 @@ export class Peer implements BoneValue {
   // -- accounts and trust --------------------------------------------------------------------------------------------
 
   contacts(): ContactInfo[] {
-    return (this.#online?.trust.contacts() ?? []).map(({ name, fingerprint, problem }) => ({
-      name,
-      fingerprint,
-      problem: problem?.code ?? null,
-    }));
+    return this.#online?.trust.contacts() ?? [];
   }
 
   async requestToken(alias: string, callback?: (data: { token: string }) => void): Promise<{ token: string }> {
@@ -305,7 +302,7 @@ export class Peer implements BoneValue {
   }
 
   async claimToken(alias: string, token: string): Promise<ContactInfo> {
-    return { ...(await this.#trust().claimToken(alias, token)), problem: null };
+    return this.#trust().claimToken(alias, token);
   }
 
   async removeUser(alias: string): Promise<void> {

@@ -8,6 +8,7 @@
 import { BVError } from './errors.ts';
 import { checkItems, iteratorOf, type ReceivedItems } from './items.ts';
 import { CallMoved, type PeerLink } from './peer_link.ts';
+import { now } from './timing.ts';
 import type { Items, PeerInfo, PingResult, Sendable, UnaryOptions, Value } from './types.ts';
 
 /** What is needed of the pool. */
@@ -121,9 +122,9 @@ export class Calls {
     const { signal, keepAlive = true, timeout } = options;
     const seconds = timeout === undefined ? this.defaultTimeout : timeout / 1000;
     if (!(seconds > 0)) throw new TypeError('a timeout is more than 0 ms');
-    const deadline = performance.now() / 1000 + Math.min(seconds, MAX_TIMEOUT);
+    const deadline = now() + Math.min(seconds, MAX_TIMEOUT);
     return () => ({
-      timeout: Math.max(0, deadline - performance.now() / 1000),
+      timeout: Math.max(0, deadline - now()),
       keepAlive,
       ...(items && { items }),
       ...(signal && { signal }),

@@ -121,6 +121,12 @@ const newSetUp = (peer: string, session: string): SetUp => ({
 
 const keyOf = (peer: string, session: string | null): string => `${peer} ${session}`;
 
+/**
+ * What is said to an offer that lost to a link or to a later offer. Without an answer or a refusal the server counts it
+ * for a while, and lets few such offers pass.
+ */
+const passedOver = (): BVError => new BVError('connect_failed', 'another attempt came first', { retryAfter: LET_GO });
+
 export class Dialler {
   readonly #settings: DiallerSettings;
   readonly #setUps = new Map<string, SetUp>();
@@ -293,12 +299,13 @@ export class Dialler {
       const earlier = this.#answers.get(sender);
       this.#answers.set(sender, mine);
       // A peer makes one attempt at a time: it has given up the one before, whatever became of it.
-      earlier?.stop.abort(new BVError('cancelled', 'the peer has dialled anew'));
+      earlier?.stop.abort(passedOver());
       await earlier?.done.promise;
       const { signal } = mine.stop;
       // If it dials us after it has answered, it has given that up: the network may have changed under it.
       const isOurs = Number(ownId) < Number(sender) && places.isDialling(sender) && !this.#answered.has(sender);
-      if (isOurs && (await orGivenUp(places.dialled(sender, GLARE_TIME), signal))) return; // else it has not got ours
+      // Without a link by then, it has not got ours.
+      if (isOurs && (await orGivenUp(places.dialled(sender, GLARE_TIME), signal))) throw passedOver();
       const life = await places.reserve(sender, incoming.name, incoming.key, signal);
       try {
         await this.#accept(setUp, incoming, life, signal, (link) => {
@@ -312,8 +319,7 @@ export class Dialler {
       const { code, retryAfter } = error as BVError;
       // Not for a repetition of an offer that is being answered.
       const isOwn = this.#setUps.get(key) === setUp;
-      if (session && isOwn && !mine.stop.signal.aborted && !setUp.isTold)
-        this.#refuse(sender, session, error as BVError);
+      if (session && isOwn && !setUp.isTold) this.#refuse(sender, session, error as BVError);
       // What both sides dialled at once is no news if the other link won.
       if (code !== 'connect_failed' || (retryAfter === undefined && !places.current(sender))) this.#note(error, sender);
     } finally {
@@ -346,7 +352,7 @@ export class Dialler {
 
   /** There is a link with a peer: what else it has asked for at the same time leads nowhere any more. */
   linked(peerId: string): void {
-    this.#answers.get(peerId)?.stop.abort(new BVError('cancelled', 'there is a link'));
+    this.#answers.get(peerId)?.stop.abort(passedOver());
   }
 
   /** A further way to reach the peer of a connection that is being set up; one that fits none is passed over. */

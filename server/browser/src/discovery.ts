@@ -81,6 +81,8 @@ export async function originRefusal(url: string): Promise<BVError | null> {
 /** Keeps a session connected. */
 export class DiscoveryClient {
   readonly session: Session;
+  /** Whether it is for the page's origin that the server was not reached: asked the first time that it was not. */
+  refusal: Promise<BVError | null> | null = null;
   readonly #url: string;
   readonly #onEvent: (event: Event) => void;
   readonly #answers = new Map<string, PromiseWithResolvers<any>>();
@@ -99,7 +101,6 @@ export class DiscoveryClient {
   #asked = 0;
   /** Whether we ask because our own network may have changed. */
   #probing = false;
-  #askedWhy = false;
 
   /**
    * @param url where the server is, `ws://` or `wss://`.
@@ -314,9 +315,9 @@ export class DiscoveryClient {
 
   #unreachable(): void {
     this.session.unreachable(unreachable(this.#url), clock());
-    if (this.#askedWhy) return;
-    this.#askedWhy = true;
-    void originRefusal(this.#url).then((error) => error && this.#do(() => this.#fail(error)));
+    if (this.refusal) return;
+    this.refusal = originRefusal(this.#url);
+    void this.refusal.then((error) => error && this.#do(() => this.#fail(error)));
   }
 
   /** Leave a socket that is dead. */

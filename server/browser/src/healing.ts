@@ -26,6 +26,10 @@ const answers = (link: PeerLink): Promise<boolean> =>
     () => false,
   );
 
+async function endIfSilent(link: PeerLink, why: string): Promise<void> {
+  if (!(await answers(link))) link.close(new BVError('link_lost', `${why}, and nothing gets through on this link`));
+}
+
 export class Healing {
   readonly #pool: Pool;
   /** The peers whose links are being brought back, and the links that are examined. */
@@ -53,8 +57,15 @@ export class Healing {
    * calls on the old one should not wait for it to be silent long enough.
    */
   async replaced(link: PeerLink): Promise<void> {
-    if (await answers(link)) return;
-    link.close(new BVError('link_lost', 'another link took its place, and nothing gets through on it any more'));
+    await endIfSilent(link, 'another link took its place');
+  }
+
+  /**
+   * The server says that a peer is offline. It may have lost no more than the server: a link on which it answers stays.
+   * Else its calls need not wait until it has been silent for long enough.
+   */
+  peerLeft(peerId: string): void {
+    for (const link of this.#pool.links()) if (link.remote.id === peerId) void this.#ask(link);
   }
 
   /** Make a link with a peer, until that moment, after so many seconds. */
@@ -92,6 +103,13 @@ export class Healing {
         await this.#redial(link.remote.id, Math.max(link.wantedUntil, now() + LONGEST_RETRY));
       }
     }
+    this.#examined.delete(link);
+  }
+
+  async #ask(link: PeerLink): Promise<void> {
+    if (!link.usable || this.#examined.has(link)) return;
+    this.#examined.add(link);
+    await endIfSilent(link, 'the peer has left, says the server');
     this.#examined.delete(link);
   }
 

@@ -1,10 +1,7 @@
 /** Whether this side holds a link while nothing uses it, and for how long. */
 
-import { now } from './timing.ts';
+import { milliseconds, now } from './timing.ts';
 import type { CallTable } from './wire/calls.ts';
-
-/** Milliseconds that a timer takes at most; a longer one would be over at once. */
-const MAX_WAIT = 2 ** 31 - 1;
 
 export class Holding {
   /** When a call ended last, in monotonic seconds. */
@@ -64,7 +61,7 @@ export class Holding {
   }
 
   #lookIn(seconds: number): void {
-    this.#timer = setTimeout(() => this.#look(), Math.min(seconds * 1000, MAX_WAIT));
+    this.#timer = setTimeout(() => this.#look(), milliseconds(seconds));
   }
 
   #look(): void {

@@ -6,8 +6,9 @@ import type { Remote } from './peer_link.ts';
 import { FairSlots } from './slots.ts';
 import { later, now } from './timing.ts';
 import type { Call, Handler, Items, Json, ModuleOptions, Sendable } from './types.ts';
-import { hex, utf8 } from './wire/bytes.ts';
-import { decodeBody, MAX_MODULE_NAME } from './wire/frames.ts';
+import { hex } from './wire/bytes.ts';
+import { decodeBody, encodeName } from './wire/frames.ts';
+import { randomBytes } from './wire/keys.ts';
 import { DEFAULT_SETTINGS, type LinkSettings, type ReceivedCall, type Tally } from './wire/link_core.ts';
 import { MemoryBudget } from './wire/memory.ts';
 import type { Item } from './wire/streams.ts';
@@ -92,8 +93,7 @@ export class Host {
   serve(name: string, handler: Handler | null, options: ModuleOptions = {}): void {
     const { allow = ['*'], concurrency = DEFAULT_CONCURRENCY, doc = '', stream = false } = options;
     const { request = null, response = null } = options;
-    const { length } = utf8(name);
-    if (!length || length > MAX_MODULE_NAME) throw new TypeError(`a module name has 1 to ${MAX_MODULE_NAME} bytes`);
+    encodeName(name);
     if (!handler) this.modules.delete(name);
     else if (typeof handler !== 'function') throw new TypeError('a handler is a function');
     else if (!(concurrency >= 1)) throw new TypeError('concurrency is at least 1');
@@ -189,7 +189,7 @@ class Job {
 
   /** The name of the call in the log. */
   get callId(): string {
-    return (this.#callId ||= hex(crypto.getRandomValues(new Uint8Array(6))));
+    return (this.#callId ||= hex(randomBytes(6)));
   }
 
   /** Aborted when nobody wants the answer any more. */

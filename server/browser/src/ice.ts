@@ -12,7 +12,8 @@ import type { ConnectOptions } from './types.ts';
 const REFRESH_TIME = 2;
 const REFRESH_APART = 10;
 /** A credential is not used in its last seconds, nor in the last tenth of its time. */
-const [LAST_SECONDS, LAST_PART] = [5, 0.1];
+const LAST_SECONDS = 5;
+const LAST_PART = 0.1;
 
 export class Ice {
   readonly #own: RTCIceServer[];

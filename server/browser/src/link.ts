@@ -138,17 +138,9 @@ export abstract class LinkBase implements Link {
     if (this.#early.length) queueMicrotask(() => this.#deliver());
   }
 
-  get onMessage(): ((message: Bytes) => void) | null {
-    return this.#onMessage;
-  }
-
   set onClosed(handler: ((reason: CloseReason) => void) | null) {
     this.#onClosed = handler;
     if (this.closed) queueMicrotask(() => this.#tell());
-  }
-
-  get onClosed(): ((reason: CloseReason) => void) | null {
-    return this.#onClosed;
   }
 
   send(message: Bytes): void {

@@ -160,6 +160,11 @@ export class Links {
     void this.#dialler.askAgain(peerId);
   }
 
+  /** A peer is offline, says the server; its links may know better. */
+  peerLeft(peerId: string): void {
+    this.#healing.peerLeft(peerId);
+  }
+
   /** This machine may have other addresses. */
   networkChanged(): void {
     for (const peerId of this.#dialler.networkChanged()) void this.#healing.bringBack(peerId);

@@ -16,7 +16,8 @@ import type { Connection, Link } from './link.ts';
 import { later, now, orGivenUp, settles } from './timing.ts';
 import type { Value } from './types.ts';
 import { CallTable } from './wire/calls.ts';
-import { decodeBody, RAW, STREAM, TAKES_STREAM } from './wire/frames.ts';
+import { RAW, STREAM, TAKES_STREAM } from './wire/frame_types.ts';
+import { decodeBody } from './wire/frames.ts';
 import { INLINE_BODY, type Event, type OutgoingCall, type ReceivedCall } from './wire/link_core.ts';
 import type { Item, OutgoingItems } from './wire/streams.ts';
 

@@ -7,6 +7,7 @@ import type {
   BVErrorInfo, CallAllOptions, CallOptions, Json, ModuleInfo, PeerInfo, PingResult, Result, Sendable, Target,
   UnaryOptions, Value,
 } from './types.ts';
+import { byName } from './wire/collections.ts';
 
 /** Most modules that are believed of a peer. */
 const MAX_MODULES = 10_000;
@@ -49,6 +50,7 @@ export class CallTarget implements Target {
 
   async call(module: string, request?: Sendable, options: UnaryOptions = {}): Promise<any> {
     if (options.items && options.idempotent) throw new TypeError('items cannot be sent again: not idempotent');
+    checkSignal(options.signal);
     return this.#calls.callPeer(this.#calls.choose(this.query), module, encodeValue(request), options);
   }
 
@@ -121,7 +123,7 @@ export class CallTarget implements Target {
     }
     return (answer as { name: string }[])
       .map((described) => ({ doc: '', stream: false, request: null, response: null, ...described }))
-      .sort((one, other) => (one.name < other.name ? -1 : 1));
+      .sort(byName);
   }
 
   async ping(options: { timeout?: number } = {}): Promise<PingResult> {
@@ -137,6 +139,7 @@ function cancellable<T>(
   given: AbortSignal | undefined,
   run: (signal: AbortSignal, left: AbortSignal) => AsyncGenerator<T>,
 ): AsyncIterableIterator<T> {
+  checkSignal(given);
   const giveUp = new AbortController();
   const left = giveUp.signal;
   const generator = run(given ? AbortSignal.any([given, left]) : left, left);
@@ -162,6 +165,11 @@ function cancellable<T>(
       return this;
     },
   };
+}
+
+/** JavaScript takes anything, an AbortController above all. Told by what it has: it may be one of another frame. */
+function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal && typeof signal.throwIfAborted !== 'function') throw new TypeError('signal is an AbortSignal');
 }
 
 /** A request as it is at this moment; what is wrong with it shows when somebody is asked. */

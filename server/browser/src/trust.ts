@@ -2,6 +2,8 @@
 
 import type { DiscoveryClient } from './discovery.ts';
 import { BVError } from './errors.ts';
+import type { ContactInfo } from './types.ts';
+import { byName } from './wire/collections.ts';
 import type { ContactBook } from './wire/contacts.ts';
 import { AccountKeys, aliasOf, checkPassword, randomBytes } from './wire/keys.ts';
 import type { Session } from './wire/session.ts';
@@ -9,14 +11,6 @@ import { invite, makeToken, parseToken, redeem } from './wire/tokens.ts';
 
 /** Pins in one message to the server. */
 const PINS_A_MESSAGE = 100;
-
-/** What there is to say of one alias: a fingerprint to compare, or what is wrong. */
-export interface KnownContact {
-  name: string;
-  /** Empty if there is a problem. */
-  fingerprint: string;
-  problem: BVError | null;
-}
 
 /** The trust of one account. */
 export class Trust {
@@ -38,13 +32,13 @@ export class Trust {
   }
 
   /** Every alias with its fingerprint, or with what is wrong with it. */
-  contacts(): KnownContact[] {
+  contacts(): ContactInfo[] {
     const known = this.#contacts.names().map((name) => this.#known(name));
-    const refused = Array.from(this.#session.refused, ([name, problem]) => ({ name, fingerprint: '', problem }));
-    return [...known, ...refused].sort((one, other) => (one.name < other.name ? -1 : 1));
+    const refused = Array.from(this.#session.refused, ([name, { code }]) => ({ name, fingerprint: '', problem: code }));
+    return [...known, ...refused].sort(byName);
   }
 
-  #known(name: string): KnownContact {
+  #known(name: string): ContactInfo {
     return { name, fingerprint: this.#contacts.contact(name)!.fingerprint, problem: null };
   }
 
@@ -69,7 +63,7 @@ export class Trust {
    * @throws BVError `token_invalid`, `token_expired`, `token_used`, `alias_taken`, `unavailable`, ...;
    *   `identity_mismatch`: the server took the token and shows another account for it.
    */
-  async claimToken(alias: string, text: string): Promise<KnownContact> {
+  async claimToken(alias: string, text: string): Promise<ContactInfo> {
     const name = aliasOf(alias);
     const token = await parseToken(text);
     const claim = await redeem(this.#keys, this.#session.username, token, name, Date.now());

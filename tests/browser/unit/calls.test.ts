@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import { BVError } from '../../../server/browser/src/errors.ts';
 import { concat, equalBytes, fromHex, fromUtf8, hex, utf8 } from '../../../server/browser/src/wire/bytes.ts';
 import { CallTable } from '../../../server/browser/src/wire/calls.ts';
-import { encode, encodeHold, ERROR, split } from '../../../server/browser/src/wire/frames.ts';
+import { ERROR } from '../../../server/browser/src/wire/frame_types.ts';
+import { encode, encodeHold, split } from '../../../server/browser/src/wire/frames.ts';
 import {
   DEFAULT_SETTINGS, type Event, type OutgoingCall, type ReceivedCall,
 } from '../../../server/browser/src/wire/link_core.ts';

@@ -59,6 +59,38 @@ wired('the offer of the smaller id wins', async (wire) => {
   assert.equal(alice.links.pool.links()[0]!.offerer, true);
 });
 
+wired('whatever becomes of an offer, something is said to it', async (wire) => {
+  // The server lets few offers of a pair pass to which nothing was said, for half a minute.
+  const [alice, bob] = [wire.node('alice', 9), wire.node('bob', 10)];
+  const open = new Map<string, string>();
+  let asked = 0;
+  wire.bend = (message) => {
+    if (message.type === 'peerRequest') {
+      asked++;
+      open.set(sessionOf(message)!, message.to);
+    } else if (message.type === 'peerResponse' && open.get(sessionOf(message)!) === message.from) {
+      open.delete(sessionOf(message)!);
+    }
+    return message;
+  };
+  wire.delay = () => 20;
+  for (let turn = 0; turn < 5; turn++) {
+    await Promise.all([alice.call(bob, 1), bob.call(alice, 2)]); // both dial, and one of the offers loses
+    for (const { links } of [alice, bob]) links.closeAll();
+    await until(() => [alice, bob].every(({ links }) => links.pool.links().length === 0));
+  }
+  const dialling = alice.link(bob);
+  const before = asked;
+  for (let number = 1; number <= 3; number++) {
+    await until(() => asked >= before + number);
+    alice.links.peerReturned(bob.id); // another offer takes the place of the one before
+  }
+  assert.equal((await dialling).usable, true);
+  await until(() => open.size === 0);
+  assert.equal(asked, 5 * 2 + 4);
+  assert.deepEqual([alice.refused, bob.refused], [[], []]);
+});
+
 wired('an offer of ours that is lost does not keep us from answering theirs', async (wire) => {
   const [alice, bob] = [wire.node('alice', 9), wire.node('bob', 10)];
   wire.bend = (message) => (message.type === 'peerRequest' && message.from === '9' ? null : message);

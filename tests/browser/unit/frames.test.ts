@@ -5,6 +5,9 @@ import { test } from 'node:test';
 
 import { BVError } from '../../../server/browser/src/errors.ts';
 import { fromHex, hex, utf8 } from '../../../server/browser/src/wire/bytes.ts';
+import {
+  CREDIT, ERROR, GOAWAY, HELLO, HOLD, ITEM, MAX_ITEM, REQUEST, RESPONSE,
+} from '../../../server/browser/src/wire/frame_types.ts';
 import * as wire from '../../../server/browser/src/wire/frames.ts';
 import { frames as vectors } from './vectors.ts';
 
@@ -14,23 +17,23 @@ const PROOF = Uint8Array.from({ length: 64 }, (_, index) => index);
 function encode(type: number, call: number, fields: any): Uint8Array {
   const { flags, length, module, ms, first = '' } = fields;
   switch (type) {
-    case wire.HELLO:
+    case HELLO:
       return wire.encodeHello(PROOF, fields.limits, fields.agent);
-    case wire.GOAWAY:
+    case GOAWAY:
       return wire.encodeGoaway(fields.last, fields.reason);
-    case wire.HOLD:
+    case HOLD:
       return wire.encodeHold(fields.holding);
-    case wire.REQUEST:
+    case REQUEST:
       return wire.encodeRequest(call, utf8(module), ms / 1000, length, fromHex(first), flags);
-    case wire.RESPONSE:
+    case RESPONSE:
       return wire.encodeResponse(call, length, fromHex(first), flags);
-    case wire.ITEM: {
+    case ITEM: {
       const bytes = fromHex(first);
       return Uint8Array.of(...wire.itemHead(call, length, bytes.length, flags), ...bytes);
     }
-    case wire.CREDIT:
+    case CREDIT:
       return wire.encodeCredit(call, fields.credit);
-    case wire.ERROR:
+    case ERROR:
       return wire.encodeError(call, fields);
     default:
       return wire.encode(type, call, 0, [], fromHex(fields.payload));
@@ -40,28 +43,28 @@ function encode(type: number, call: number, fields: any): Uint8Array {
 /** What a payload says, in the words of the vectors. */
 function decode({ type, flags, payload }: wire.Frame): unknown {
   switch (type) {
-    case wire.HELLO: {
+    case HELLO: {
       const [, body] = wire.decodeHello(payload);
       return { ...wire.decodeHelloBody(body), features: [] };
     }
-    case wire.GOAWAY: {
+    case GOAWAY: {
       const [last, reason] = wire.decodeGoaway(payload);
       return { last, reason };
     }
-    case wire.HOLD:
+    case HOLD:
       return { holding: wire.decodeHold(payload) };
-    case wire.REQUEST: {
+    case REQUEST: {
       const { module, ms, length, first } = wire.decodeRequest(payload);
       return { module, ms, length, first: hex(first), flags };
     }
-    case wire.RESPONSE:
-    case wire.ITEM: {
-      const [length, first] = wire.decodeSized(payload, type === wire.ITEM ? wire.MAX_ITEM : Infinity);
+    case RESPONSE:
+    case ITEM: {
+      const [length, first] = wire.decodeSized(payload, type === ITEM ? MAX_ITEM : Infinity);
       return { length, first: hex(first), flags };
     }
-    case wire.CREDIT:
+    case CREDIT:
       return { credit: wire.decodeCredit(payload) };
-    case wire.ERROR:
+    case ERROR:
       return wire.decodeError(payload);
     default:
       return { payload: hex(payload) };
@@ -91,7 +94,7 @@ test('many frames share a message, and unknown extensions are skipped', () => {
   const hold = wire.encodeHold(true);
   const extension = Uint8Array.of(0x80, 0xff, 0, 2, 0, 0, 0, 9, 1, 2);
   const found = wire.split(Uint8Array.of(...hold, ...extension, ...hold));
-  assert.deepEqual(found.map(({ type }) => type), [wire.HOLD, wire.HOLD]);
+  assert.deepEqual(found.map(({ type }) => type), [HOLD, HOLD]);
 });
 
 test('a message is taken wherever it lies in its buffer', () => {

@@ -226,3 +226,25 @@ test('a link that stays silent is replaced, and calls go on', () =>
     assert.deepEqual(await alice.call(bob, 2), ['alice', 2]);
     await until(() => before!.ended !== '');
   }));
+
+timed('a peer that left the server keeps a link on which it answers', async ({ clock, fakes, healing }) => {
+  const link = fakes.taken('7');
+  for (let i = 0; i < 100; i++) healing.peerLeft('7');
+  await clock.advance(20);
+  assert.deepEqual([link.pings, link.ended], [1, ''], 'and is asked once at a time');
+  healing.peerLeft('7');
+  await clock.advance(1);
+  assert.equal(link.pings, 2);
+});
+
+timed('a peer that left and does not answer is lost', async ({ clock, fakes, healing }) => {
+  const [link, other] = [fakes.taken('7'), fakes.taken('8')];
+  link.answers = other.answers = false;
+  healing.peerLeft('7');
+  await clock.advance(2.9);
+  assert.equal(link.ended, '');
+  await clock.advance(0.2);
+  assert.equal(link.ended, 'closed');
+  assert.match((await link.gone).message, /has left/);
+  assert.deepEqual([other.pings, other.ended], [0, '']);
+});

@@ -7,7 +7,7 @@ import { builtinModules, describeLink, removalRequest } from '../../../server/br
 import { BVError } from '../../../server/browser/src/errors.ts';
 import { FairSlots } from '../../../server/browser/src/slots.ts';
 import type { Call } from '../../../server/browser/src/types.ts';
-import { call, linked, quietly, until } from './linked.ts';
+import { call, linked, quietly, slowly, until } from './linked.ts';
 
 const fails = (code: string, message?: RegExp) => (error: any) => {
   assert.equal(error.code, code);
@@ -154,15 +154,10 @@ test('what cannot be served', () =>
 
 test('so many calls run at once, and the others wait', () =>
   linked(async (alice, bob) => {
-    let running = 0;
-    let most = 0;
-    bob.host.serve('Slow', async () => {
-      most = Math.max(most, ++running);
-      await new Promise((done) => setTimeout(done, 2));
-      running--;
-    }, { concurrency: 3 });
+    const slow = slowly();
+    bob.host.serve('Slow', slow.handler, { concurrency: 3 });
     await Promise.all(Array.from({ length: 12 }, () => call(alice, 'Slow')));
-    assert.equal(most, 3);
+    assert.equal(slow.most, 3);
     assert.equal(bob.host.counters.limited['concurrency'], 9);
   }));
 

@@ -110,6 +110,20 @@ export async function stream({ link }: End, module: string, request?: unknown, h
   return link.openStream(module, ...(await encodeValue(request)), { timeout: 5, ...how });
 }
 
+/** A handler that takes a moment; `most` tells how many calls it had at once. */
+export function slowly(): { handler: () => Promise<void>; most: number } {
+  let running = 0;
+  const slow = {
+    most: 0,
+    handler: async () => {
+      slow.most = Math.max(slow.most, ++running);
+      await new Promise((done) => setTimeout(done, 2));
+      running--;
+    },
+  };
+  return slow;
+}
+
 /** Wait until something holds, five seconds at most. */
 export async function until(holds: () => unknown): Promise<void> {
   for (const end = performance.now() + 5000; !holds(); ) {

@@ -5,8 +5,9 @@ import { test } from 'node:test';
 
 import { BVError } from '../../../server/browser/src/errors.ts';
 import { CallMoved } from '../../../server/browser/src/peer_link.ts';
-import { encode, encodeHold, REQUEST, split } from '../../../server/browser/src/wire/frames.ts';
-import { call, linked, pair, quietly, stream, until, type End } from './linked.ts';
+import { REQUEST } from '../../../server/browser/src/wire/frame_types.ts';
+import { encode, encodeHold, split } from '../../../server/browser/src/wire/frames.ts';
+import { call, linked, pair, quietly, slowly, stream, until, type End } from './linked.ts';
 
 const echo = ({ bob }: { bob: End }): void => bob.host.serve('Echo', ({ request }) => request);
 const fails = (code: string) => (error: unknown) => error instanceof BVError && error.code === code;
@@ -115,15 +116,10 @@ test('a request that is too long for the other side is not sent, and neither is 
 test('more calls than the other side takes wait for each other', () =>
   linked(
     async (alice, bob) => {
-      let running = 0;
-      let most = 0;
-      bob.host.serve('Slow', async () => {
-        most = Math.max(most, ++running);
-        await new Promise((done) => setTimeout(done, 2));
-        running--;
-      });
+      const slow = slowly();
+      bob.host.serve('Slow', slow.handler);
       await Promise.all(Array.from({ length: 10 }, () => call(alice, 'Slow')));
-      assert.equal(most, 3);
+      assert.equal(slow.most, 3);
     },
     {},
     { settings: { maxCalls: 3 } },

@@ -108,6 +108,16 @@ test('numbers that make no sense are refused at once', () => {
   }
 });
 
+test('a signal that is none is refused at once, and nobody is asked', async () => {
+  const { target, asked } = peers(2);
+  const options = { signal: new AbortController() as unknown as AbortSignal };
+  await assert.rejects(target.call('Echo', null, options), /signal is an AbortSignal/);
+  assert.throws(() => target.callAll('Echo', null, options), /signal is an AbortSignal/);
+  assert.throws(() => target.stream('Echo', null, options), /signal is an AbortSignal/);
+  await turn();
+  assert.equal(asked.length, 0);
+});
+
 test('whoever leaves while it waits for a result does not wait', async () => {
   const { target, asked } = peers(2);
   const results = target.callAll('Echo');

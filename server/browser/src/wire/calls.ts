@@ -23,9 +23,11 @@ import type { Bytes } from './bytes.ts';
 import { CallsMade } from './calls_made.ts';
 import { CallsReceived } from './calls_received.ts';
 import {
-  BODY, broken, CANCEL, CREDIT, decodeCredit, decodeGoaway, decodeHello, decodeHelloBody, decodeHold, decodeSized,
-  encode, encodeGoaway, encodeHello, encodeHold, END, ERROR, FLAGS, GOAWAY, HELLO, HOLD, ITEM, MAX_ITEM, PART, PING,
-  PONG, RAW, REQUEST, RESPONSE, split, type Frame,
+  BODY, CANCEL, CREDIT, END, ERROR, GOAWAY, HELLO, HOLD, ITEM, MAX_ITEM, PART, PING, PONG, RAW, REQUEST, RESPONSE,
+} from './frame_types.ts';
+import {
+  broken, decodeCredit, decodeGoaway, decodeHello, decodeHelloBody, decodeHold, decodeSized, encode, encodeGoaway,
+  encodeHello, encodeHold, FLAGS, split, type Frame,
 } from './frames.ts';
 import { Heartbeat } from './heartbeat.ts';
 import {

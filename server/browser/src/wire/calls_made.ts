@@ -2,10 +2,9 @@
 
 import { BVError } from '../errors.ts';
 import { IncomingBody } from './bodies.ts';
-import { utf8 } from './bytes.ts';
+import { CANCEL, RAW, STREAM, TAKES_STREAM } from './frame_types.ts';
 import {
-  broken, CANCEL, decodeError, decodeSized, EMPTY, encode, encodeRequest, MAX_MODULE_NAME, RAW, STREAM, TAKES_STREAM,
-  type ErrorBody, type Frame,
+  broken, decodeError, decodeSized, EMPTY, encode, encodeName, encodeRequest, type ErrorBody, type Frame,
 } from './frames.ts';
 import { INLINE_BODY, type LinkCore, type OutgoingCall } from './link_core.ts';
 import { plain } from './refusals.ts';
@@ -38,10 +37,7 @@ export class CallsMade {
 
   call(module: string, body: Uint8Array, flags: number, timeout: number, now: number, context: unknown): OutgoingCall {
     const { remote, settings, deadlines } = this.#core;
-    const name = utf8(module);
-    if (!name.length || name.length > MAX_MODULE_NAME) {
-      throw new TypeError(`a module name has 1 to ${MAX_MODULE_NAME} bytes`);
-    }
+    const name = encodeName(module);
     if (body.length > remote.body) {
       throw new BVError('too_large', `the request has ${body.length} bytes; this peer takes ${remote.body}`);
     }

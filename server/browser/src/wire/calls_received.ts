@@ -2,9 +2,8 @@
 
 import { BVError } from '../errors.ts';
 import { IncomingBody } from './bodies.ts';
-import {
-  broken, decodeRequest, EMPTY, encodeError, encodeResponse, RAW, STREAM, TAKES_STREAM, type Frame,
-} from './frames.ts';
+import { RAW, STREAM, TAKES_STREAM } from './frame_types.ts';
+import { broken, decodeRequest, EMPTY, encodeError, encodeResponse, type Frame } from './frames.ts';
 import { INLINE_BODY, type LinkCore, type ReceivedCall } from './link_core.ts';
 import { IncomingItems, OutgoingItems } from './streams.ts';
 

@@ -14,6 +14,7 @@
 
 import { BVError } from '../errors.ts';
 import { sign, type SignedBlob } from './blobs.ts';
+import { byName } from './collections.ts';
 import {
   Ledger,
   mismatch,
@@ -124,7 +125,7 @@ export class ContactBook {
 
   /** What there is to say of each alias that the server names now, sorted; without pins to send. */
   verdicts(): Verdict[] {
-    return [...this.#verdicts.keys()].sort().map((name) => this.#verdicts.get(name)!);
+    return [...this.#verdicts.values()].sort(byName);
   }
 
   /** The removals in force, to be passed on to other programs of one's own account. */

@@ -7,51 +7,11 @@
 
 import { BVError } from '../errors.ts';
 import { fromUtf8, utf8, type Bytes } from './bytes.ts';
-
-/** Version of this protocol; another one in the other side's hello ends the link. */
-const VERSION = 1;
-/** Longest message that we send, headers included: every WebRTC stack takes it. */
-export const MAX_SENT_MESSAGE = 16_384;
-/** Longest message that we take. */
-const MAX_RECEIVED_MESSAGE = 65_536;
-export const HEADER_SIZE = 8;
-/** Length of the Ed25519 signature at the head of hello. */
-export const PROOF_SIZE = 64;
-/** Longest module name, in UTF-8 bytes. */
-export const MAX_MODULE_NAME = 200;
-/** Deepest nesting of JSON, and most brackets that open in it, those in texts counted, too. */
-const MAX_JSON_DEPTH = 64;
-const MAX_JSON_BRACKETS = 2 ** 18;
-/** Longest item of a stream. */
-export const MAX_ITEM = 524_288;
-/** Most credit that a stream or a link may have, and least that it begins with. */
-export const MAX_CREDIT = 2 ** 31 - 1;
-export const MIN_CREDIT = 2 ** 20;
-
-/** Flags. RAW: the body or item is bytes, not JSON. */
-export const RAW = 1;
-/** In a request: items follow it. In a response: it is a stream of items. */
-export const STREAM = 2;
-/** In a request: the caller takes a stream for an answer. */
-export const TAKES_STREAM = 4;
-
-/** Types of frames; the tables in docs/protocol.md tell what is in each. */
-export const HELLO = 0x01;
-export const GOAWAY = 0x02;
-export const PING = 0x03;
-export const PONG = 0x04;
-export const HOLD = 0x05;
-export const REQUEST = 0x10;
-export const RESPONSE = 0x11;
-export const BODY = 0x12;
-export const ERROR = 0x13;
-export const CANCEL = 0x14;
-export const ITEM = 0x20;
-export const PART = 0x21;
-export const END = 0x22;
-export const CREDIT = 0x23;
-/** From here on, types that are not known are skipped. */
-const EXTENSIONS = 0x80;
+import {
+  VERSION, MAX_RECEIVED_MESSAGE, HEADER_SIZE, PROOF_SIZE, MAX_MODULE_NAME, MAX_JSON_DEPTH, MAX_JSON_BRACKETS,
+  MAX_CREDIT, MIN_CREDIT, RAW, STREAM, TAKES_STREAM, HELLO, GOAWAY, PING, PONG, HOLD, REQUEST, RESPONSE, BODY, ERROR,
+  CANCEL, ITEM, PART, END, CREDIT, EXTENSIONS,
+} from './frame_types.ts';
 
 /** The flags that each type may have; a type that is not here is not known. */
 export const FLAGS: ReadonlyMap<number, number> = new Map([
@@ -204,6 +164,19 @@ export const encodeHold = (holding: boolean): Bytes => encode(HOLD, 0, 0, [], Ui
 export function decodeHold(payload: Uint8Array): boolean {
   if (payload.length !== 1 || payload[0]! > 1) throw broken('malformed hold');
   return payload[0] === 1;
+}
+
+/**
+ * A module's name as it stands in a request.
+ *
+ * @throws TypeError: it is empty or too long.
+ */
+export function encodeName(module: string): Bytes {
+  const name = utf8(module);
+  if (!name.length || name.length > MAX_MODULE_NAME) {
+    throw new TypeError(`a module name has 1 to ${MAX_MODULE_NAME} bytes`);
+  }
+  return name;
 }
 
 /** The frame that opens a call: `timeLeft` in seconds; of `length` bytes of body, `first` are in it. */

@@ -1,6 +1,7 @@
 /** When to ping a link, and when its silence means that it is lost. */
 
 import { BVError } from '../errors.ts';
+import { dropOldest } from './collections.ts';
 import { broken } from './frames.ts';
 
 /** Beats of silence after which a link counts as lost. */
@@ -51,7 +52,7 @@ export class Heartbeat {
   ping(now: number): number {
     this.#pingedAt = now;
     this.#unanswered.set(++this.#number, now);
-    if (this.#unanswered.size > MAX_UNANSWERED) this.#unanswered.delete(this.#unanswered.keys().next().value!);
+    dropOldest(this.#unanswered, MAX_UNANSWERED);
     return this.#number;
   }
 

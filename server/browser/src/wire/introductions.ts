@@ -27,6 +27,7 @@ import {
   type Offer,
 } from './blobs.ts';
 import { hex, type Bytes } from './bytes.ts';
+import { dropOldest } from './collections.ts';
 import { mismatch } from './evidence.ts';
 import { verify, type SigningKey } from './keys.ts';
 
@@ -331,6 +332,6 @@ export class Introductions {
   #rememberPeer({ fromPeer, fromKey: key, fromInstance: instance }: Offer | Answer): void {
     this.#peers.delete(fromPeer);
     this.#peers.set(fromPeer, { key, instance });
-    if (this.#peers.size > MAX_PEERS) this.#peers.delete(this.#peers.keys().next().value!);
+    dropOldest(this.#peers, MAX_PEERS);
   }
 }

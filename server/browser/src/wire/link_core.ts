@@ -3,7 +3,8 @@
 import { BVError } from '../errors.ts';
 import { BodyBudget, LONG } from './bodies.ts';
 import { Deadlines } from './deadlines.ts';
-import { MIN_CREDIT, type HelloLimits } from './frames.ts';
+import { MIN_CREDIT } from './frame_types.ts';
+import type { HelloLimits } from './frames.ts';
 import { MemoryBudget, MemoryShare } from './memory.ts';
 import { Outbox } from './outbox.ts';
 import { LinkCredit, type IncomingItems, type OutgoingItems } from './streams.ts';

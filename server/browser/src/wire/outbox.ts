@@ -7,7 +7,8 @@
  */
 
 import { concat, type Bytes } from './bytes.ts';
-import { BODY, header, HEADER_SIZE, MAX_SENT_MESSAGE } from './frames.ts';
+import { BODY, HEADER_SIZE, MAX_SENT_MESSAGE } from './frame_types.ts';
+import { header } from './frames.ts';
 import { added, OutgoingItems, type Item } from './streams.ts';
 
 /** Bodies up to this length do not wait for longer ones, which may wait for handlers that call back with these. */

@@ -7,6 +7,7 @@
 
 import { BVError } from '../errors.ts';
 import type { SignedBlob } from './blobs.ts';
+import { dropOldest } from './collections.ts';
 import { OWN_NAME, type ContactBook, type Verdict } from './contacts.ts';
 import type { Contact } from './evidence.ts';
 import { aliasOf } from './keys.ts';
@@ -240,7 +241,7 @@ export class Roster {
     this.#events.push({ type: 'userRemoved', name, key: key ?? null, proven });
     if (key && !proven) {
       this.#unproven.set(key, name);
-      if (this.#unproven.size > MAX_ALIASES) this.#unproven.delete(this.#unproven.keys().next().value!);
+      dropOldest(this.#unproven, MAX_ALIASES);
     }
   }
 }

@@ -197,9 +197,7 @@ export class Session {
 
   /** Go offline for good. */
   stop(): void {
-    if (this.#state === 'online') this.#events.push({ type: 'wentOffline', reason: 'we logged off', retryIn: null });
-    this.#step('stopped');
-    this.#refusePending();
+    this.#leave('stopped', 'we logged off');
   }
 
   /** The socket that we wanted is open. */
@@ -324,10 +322,15 @@ export class Session {
 
   /** The connection is over, and there will be no other. */
   #end(error: BVError): void {
-    if (this.#state === 'online') this.#events.push({ type: 'wentOffline', reason: error.message, retryIn: null });
-    this.#step('ended');
-    this.#refusePending();
+    this.#leave('ended', error.message);
     this.#events.push({ type: 'ended', error });
+  }
+
+  /** We are offline for good. */
+  #leave(fact: Fact, reason: string): void {
+    if (this.#state === 'online') this.#events.push({ type: 'wentOffline', reason, retryIn: null });
+    this.#step(fact);
+    this.#refusePending();
   }
 
   /** The connection is gone, and whatever belonged to it. */

@@ -6,9 +6,8 @@
  */
 
 import type { Bytes } from './bytes.ts';
-import {
-  broken, encode, encodeCredit, END, header, HEADER_SIZE, itemHead, MAX_CREDIT, PART, RAW,
-} from './frames.ts';
+import { END, HEADER_SIZE, MAX_CREDIT, PART, RAW } from './frame_types.ts';
+import { broken, encode, encodeCredit, header, itemHead } from './frames.ts';
 import type { MemoryShare } from './memory.ts';
 
 /** What an item costs besides its bytes: the memory for keeping track of it. */

@@ -1,6 +1,6 @@
 /** How much of what is long may be in flight at once. */
 
-import { MAX_SENT_MESSAGE } from './frames.ts';
+import { MAX_SENT_MESSAGE } from './frame_types.ts';
 
 /**
  * Bytes between which the window lies. A small call waits for what is in flight: with the least that is some
