@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from bonevalue.descriptions import MODULES, ModuleDescription
+from bonevalue.descriptions import LINKS, MODULES, ModuleDescription
 from bonevalue.errors import BadRequest, IdentityMismatch
 from bonevalue.life import LinkLife
 from bonevalue.module import Context
@@ -21,9 +21,8 @@ from bonevalue.serving import ServedModule
 from bonevalue.wire.keys import from_base64url, to_base64url
 from bonevalue.wire.signals import Binary, SignedBlob
 
-__all__ = ["LINKS", "REMOVALS", "STATS", "Removal", "Removals", "builtin_modules", "removal_request"]
+__all__ = ["REMOVALS", "STATS", "Removal", "Removals", "builtin_modules", "removal_request"]
 
-LINKS = "bv.links"
 STATS = "bv.stats"
 REMOVALS = "bv.removals"
 _OWN_ACCOUNT = ("Us",)

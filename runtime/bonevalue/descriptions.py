@@ -1,18 +1,22 @@
-"""How a peer describes the modules that it serves: the answer of ``bv.modules``."""
+"""How a peer describes the modules that it serves and the links that it has: ``bv.modules`` and ``bv.links``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from bonevalue.errors import RemoteProtocolError
+from bonevalue.link import PathInfo
 
-__all__ = ["MODULES", "ModuleDescription", "read_descriptions"]
+__all__ = ["LINKS", "MODULES", "LinkDescription", "ModuleDescription", "PeerName", "read_descriptions", "read_links"]
 
-#: Name of the module that gives them.
+_Shape = TypeVar("_Shape")
+
+#: Names of the modules that give them.
 MODULES = "bv.modules"
+LINKS = "bv.links"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,34 @@ class ModuleDescription:
     response: dict[str, Any] | None
 
 
+class PeerName(msgspec.Struct, frozen=True):
+    """A peer, as another one knows it."""
+
+    #: Its alias there; empty as long as it is not known.
+    name: str
+    id: str
+
+
+class LinkDescription(msgspec.Struct, frozen=True, rename="camel"):
+    """One link, or one that is being set up, as the peer that has it describes it to others of its account."""
+
+    peer: PeerName
+    #: Whether the peer that describes it has dialled.
+    dialled: bool
+    state: str
+    #: For how long it has been in that state.
+    seconds: float
+    #: None for what is not known yet.
+    fingerprint: str | None
+    path: PathInfo | None
+    #: In seconds.
+    round_trip: float | None
+    #: Calls that are under way on it.
+    calls: int
+    agent: str
+    doubted: bool
+
+
 def read_descriptions(answer: Any) -> list[ModuleDescription]:
     """
     What a peer answered, which may be anything.
@@ -37,7 +69,21 @@ def read_descriptions(answer: Any) -> list[ModuleDescription]:
     Raises:
         RemoteProtocolError: it is no answer of ``bv.modules``.
     """
+    return _read(answer, list[ModuleDescription], MODULES)
+
+
+def read_links(answer: Any) -> list[LinkDescription]:
+    """
+    What a peer answered, which may be anything.
+
+    Raises:
+        RemoteProtocolError: it is no answer of ``bv.links``.
+    """
+    return _read(answer, list[LinkDescription], LINKS)
+
+
+def _read(answer: Any, shape: type[_Shape], module: str) -> _Shape:
     try:
-        return msgspec.convert(answer, list[ModuleDescription])
+        return msgspec.convert(answer, shape)
     except msgspec.ValidationError as error:
-        raise RemoteProtocolError(f"not an answer of {MODULES}: {error}") from error
+        raise RemoteProtocolError(f"not an answer of {module}: {error}") from error

@@ -140,7 +140,7 @@ class Dialler:
         ice: the servers and policy to use for the next connection.
         make_link: puts calls on an open channel.
         report: told of every refusal that concerns identity, for the log and the API.
-        timeout: seconds in which a link must come about.
+        timeout: seconds in which a link that others dial must come about.
         penalties: the accounts that are kept away.
         counters: where attempts that fail and requests that are refused are counted.
     """
@@ -188,7 +188,7 @@ class Dialler:
 
     # -- dialling ------------------------------------------------------------------------------------------------------
 
-    async def dial(self, peer_id: str, name: str, life: LinkLife) -> PeerLink:
+    async def dial(self, peer_id: str, name: str, life: LinkLife, timeout: float) -> PeerLink:
         """
         A proved link to a peer.
 
@@ -196,6 +196,7 @@ class Dialler:
             peer_id: whom to dial.
             name: our alias for its account, as presence has it.
             life: is told how far it has come.
+            timeout: seconds in which it must come about.
 
         Raises:
             LinkError: none came about; ``connect_failed`` tells the phase, what was tried, and what to do.
@@ -205,20 +206,20 @@ class Dialler:
         """
         life.name = name
         try:
-            return await self._attempt(peer_id, name, life)
+            return await self._attempt(peer_id, name, life, timeout)
         except BoneValueError as error:
             self._counters.dials_failed[error.code] += 1
             raise
 
-    async def _attempt(self, peer_id: str, name: str, life: LinkLife) -> PeerLink:
+    async def _attempt(self, peer_id: str, name: str, life: LinkLife, timeout: float) -> PeerLink:
         life.to(State.GATHERING)
         connection: Connection | None = None
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 connection = self._connection(await self._ice())
-                return await self._dial(peer_id, name, connection, life)
+                return await self._dial(peer_id, name, connection, life, timeout)
         except BaseException as error:
-            failed = await self._failure(error, f"no link to {name}/{peer_id}", life, connection)
+            failed = await self._failure(error, f"no link to {name}/{peer_id}", life, connection, timeout)
             if failed is not None:
                 if failed.retry_after is None:
                     # A time that is over says nothing about anybody; what broke may be somebody's work.
@@ -230,13 +231,13 @@ class Dialler:
         finally:
             self._forget(connection)
 
-    async def _dial(self, peer_id: str, name: str, connection: Connection, life: LinkLife) -> PeerLink:
+    async def _dial(self, peer_id: str, name: str, connection: Connection, life: LinkLife, timeout: float) -> PeerLink:
         sdp = await connection.create_offer()
         dial = _Dial(self._offer(peer_id, name, sdp), sdp, connection)
         self._dials[dial.outgoing.session] = dial
         try:
             life.to(State.RELAY)
-            response = await self._ask(dial, life)
+            response = await self._ask(dial, life, timeout)
         except BaseException:
             self._give_up(dial.outgoing)
             raise
@@ -268,9 +269,9 @@ class Dialler:
         if len(self._given_up) > MAX_GIVEN_UP:
             self._given_up.popitem(last=False)
 
-    async def _ask(self, dial: _Dial, life: LinkLife) -> PeerResponse:
+    async def _ask(self, dial: _Dial, life: LinkLife, timeout: float) -> PeerResponse:
         """Send the offer; the answer comes as a message of its own, what the server says of the offer as a reply."""
-        relay = asyncio.ensure_future(self._signalling.request(_request(dial.outgoing), timeout=self._timeout))
+        relay = asyncio.ensure_future(self._signalling.request(_request(dial.outgoing), timeout=timeout))
         try:
             await asyncio.wait((relay, dial.response), return_when=asyncio.FIRST_COMPLETED)
             if relay.done() and not dial.response.done():
@@ -423,7 +424,8 @@ class Dialler:
                 remote = Caller(incoming.name, sender, incoming.key, fingerprint(incoming.key))
                 return await self._prove(channel, connection, remote, proof, life, offerer=False)
         except BaseException as error:
-            failed = await self._failure(error, f"no link from {incoming.name}/{sender}", life, connection)
+            what = f"no link from {incoming.name}/{sender}"
+            failed = await self._failure(error, what, life, connection, self._timeout)
             if failed is None:
                 raise
             if key in self._unanswered:
@@ -485,7 +487,7 @@ class Dialler:
             self._left_behind.discard(connection)
 
     async def _failure(
-        self, error: BaseException, what: str, life: LinkLife, connection: Connection | None
+        self, error: BaseException, what: str, life: LinkLife, connection: Connection | None, timeout: float
     ) -> ConnectFailed | None:
         """
         Close the connection of an attempt that failed. What to raise in place of the error, None if that stands for
@@ -499,7 +501,7 @@ class Dialler:
         if connection is not None:
             await _close(connection)
         if isinstance(error, TimeoutError):
-            why = f"{what} within {self._timeout:g} s; it was {DOING[life.phase]}"
+            why = f"{what} within {timeout:.3g} s; it was {DOING[life.phase]}"
         elif isinstance(error, (LinkLost, ProtocolError)) or type(error) is ConnectFailed:
             why = f"{what} while {DOING[life.phase]}: {error.message}"
         else:
@@ -576,7 +578,7 @@ def _refusal(failure: Failure, peer: str) -> BoneValueError:
     passed_on = (LinkError, PeerOffline, RateLimited, Unavailable)
     if isinstance(error, passed_on) and not isinstance(error, IdentityMismatch):
         return error
-    return ConnectFailed(error.message)
+    return ConnectFailed(error.message, retry_after=wait)
 
 
 def _now_ms() -> int:

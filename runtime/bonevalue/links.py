@@ -185,11 +185,11 @@ class Links:
 
     # -- links that come and go ----------------------------------------------------------------------------------------
 
-    async def _dial(self, peer_id: str, life: LinkLife) -> PeerLink:
+    async def _dial(self, peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
         name = self._peers.get(peer_id)
         if name is None:
             raise PeerOffline(f"peer {peer_id} is not online")
-        return await self._dialler.dial(peer_id, name, life)
+        return await self._dialler.dial(peer_id, name, life, timeout)
 
     def _make_link(
         self, link: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool

@@ -44,6 +44,8 @@ LAST_WORD = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 #: What is worth another try when it comes with the time to wait: somebody was too busy just now, or has moved.
 PUT_OFF = (Busy, LinkLimit, ConnectFailed)
+#: The part of the time for a link that its last try must have.
+LEAST = 1 / 4
 #: Seconds after which it is tried again when the other side let go of a new link at once.
 SECOND_TRY = 0.5
 #: Seconds after which an attempt whose peer does not answer does not count as one that is made.
@@ -93,11 +95,12 @@ class Pool:
     The links of one peer.
 
     Args:
-        dial: makes a proved link to the peer of that id, or raises a :class:`~bonevalue.errors.LinkError`; writes into
-            the life that it is given how far it has come.
+        dial: makes a proved link to the peer of that id within so many seconds, or raises a
+            :class:`~bonevalue.errors.LinkError`; writes into the life that it is given how far it has come.
         max_outgoing: links and attempts of ours.
         max_incoming: links that others dialled.
-        patience: seconds for which tries are repeated that the other side, or the server, puts off for a moment.
+        patience: seconds in which a link must come about. Pauses, and tries that the other side or the server puts off
+            for a moment, are among them; the wait for a slot is not.
         on_added: told of every link that has been proved.
         on_replaced: told of every link in whose place another was proved, while it is being drained.
         check: raises if no link to that peer is to be tried now.
@@ -107,7 +110,7 @@ class Pool:
 
     def __init__(
         self,
-        dial: Callable[[str, LinkLife], Awaitable[PeerLink]],
+        dial: Callable[[str, LinkLife, float], Awaitable[PeerLink]],
         *,
         max_outgoing: int,
         max_incoming: int,
@@ -378,13 +381,17 @@ class Pool:
         attempt = self._attempts[peer_id]
         backoff = Backoff(random.random, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         give_up_at = time.monotonic() + self._patience
+        last_try_at = give_up_at - self._patience * LEAST  # one that begins later has too little time
         while True:
             attempt.life = life = self._live(peer_id, "", dialled=True)
             try:
                 if self._ready is not None:
                     await self._ready()
-                await self._pause(attempt, peer_id)
-                await self._try(attempt, life)
+                await self._pause(attempt, peer_id, last_try_at)
+                waited = await self._slot()
+                give_up_at += waited
+                last_try_at += waited
+                await self._try(attempt, life, give_up_at - time.monotonic())
             except BoneValueError as error:
                 life.end(State.FAILED, error.code)
                 if error.retry_after is None or not isinstance(error, PUT_OFF):
@@ -397,15 +404,15 @@ class Pool:
                 return
             # Somebody was too busy just now, or the other side's link, which won, is about to come about.
             wait = backoff.next(attempt.error.retry_after if attempt.error is not None else SECOND_TRY)
-            if time.monotonic() + wait > give_up_at:
+            if time.monotonic() + wait > last_try_at:
                 raise attempt.error or ConnectFailed("the other side lets go of each link as soon as it is there")
             await asyncio.sleep(wait)
 
-    async def _try(self, attempt: _Attempt, life: LinkLife) -> None:
-        await self._slot()
+    async def _try(self, attempt: _Attempt, life: LinkLife, timeout: float) -> None:
+        """Dial, in a slot that is given back."""
         attempt.dialling = True
         try:
-            self.add(await self._dial(life.peer_id, life))
+            self.add(await self._dial(life.peer_id, life, timeout))
         except (ConnectFailed, Deadline) as error:
             if error.retry_after is None:
                 self._failed(life.peer_id, error)
@@ -428,19 +435,21 @@ class Pool:
         if len(self._pauses) > MAX_PAUSES:
             self._pauses.popitem(last=False)[1].over.set()
 
-    async def _pause(self, attempt: _Attempt, peer_id: str) -> None:
+    async def _pause(self, attempt: _Attempt, peer_id: str, longest: float) -> None:
+        """Wait until the peer's pause is over, or until that moment."""
         pause = self._pauses.get(peer_id)
         if pause is not None:
             attempt.error = pause.error
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause.until - time.monotonic()):
+                async with asyncio.timeout(min(pause.until, longest) - time.monotonic()):
                     await pause.over.wait()
 
-    async def _slot(self) -> None:
-        """Wait for a place among the outgoing links, which counts as dialling from then on."""
+    async def _slot(self) -> float:
+        """Wait for a place among the outgoing links, which counts as dialling from then on; gives the seconds."""
         if not self._queue and self._has_slot:
             self._dialling += 1
-            return
+            return 0.0
+        begun = time.monotonic()
         loop = asyncio.get_running_loop()
         slot: asyncio.Future[None] = loop.create_future()
         self._queue.append(slot)
@@ -458,6 +467,7 @@ class Pool:
             raise
         finally:
             stalled.cancel()
+        return time.monotonic() - begun
 
     def _outgoing(self) -> int:
         # A link that is doubted gives way to another, which needs its place before.

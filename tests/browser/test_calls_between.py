@@ -7,17 +7,23 @@ Alice has a tab; bob has a tab and a daemon. All serve the same modules (tests/s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec import Struct
 from playwright.async_api import Browser
 
+from bonevalue.wire.signals import PeerDisconnect
+from tests.support.evil import open_stage
+from tests.support.evil_tabs import join_tab
 from tests.support.pairs import FIVE_MIB, PIECE, WHOLE, Pair
 from tests.support.tabs import ProbeDaemon, Tab, World, eventually, open_world
+from tests.support.waiting import until
 
 
 @dataclass
@@ -207,6 +213,33 @@ async def test_no_connection_comes_about(cast: Cast) -> None:
     called = await cast.world.bv("relayed", "call", "--json", cast.alice.id, "Probe.Echo", "1")
     assert called.code == 1 and called.json[0]["error"]["code"] == "connect_failed", called
     await tab.page.close()
+
+
+def unsaid(username: str, message: Struct) -> Iterable[Struct]:
+    """The server tells nobody that a peer has gone."""
+    return () if isinstance(message, PeerDisconnect) else (message,)
+
+
+async def test_a_peer_has_gone_and_the_server_says_it_is_there(tmp_path: Path, browser: Browser) -> None:
+    async with open_stage(tmp_path, "alice", "bob") as stage:
+        tab, daemon, bob = await asyncio.gather(
+            join_tab(stage, browser, "alice"), stage.join("alice"), stage.join("bob")
+        )
+        await stage.befriend(tab, bob)
+        await stage.acquainted(daemon, bob)
+        stage.attack(lie=unsaid)
+        await bob.leave()
+        await until(lambda: stage.hub._presence.get(bob.id) is None)
+        assert await tab.peers_of("bob") == [peer.id for peer in daemon.peer.get("bob").peers()] == [bob.id]
+        # By its id and by its name, from a tab and from a daemon: the same error.
+        errors = [await caller.fails(query, bob) for caller in (tab, daemon) for query in (bob.id, "bob")]
+        assert {error.code for error in errors} == {"peer_offline"}
+        assert len({error.message for error in errors}) == 1, errors
+        # Nothing is the matter with the callers.
+        again = await stage.join("bob")
+        for caller in (tab, daemon):
+            await stage.acquainted(caller, again)
+            await caller.calls(again.id, again)
 
 
 async def test_a_tab_that_has_left_serves_nobody_and_calls_nobody(cast: Cast) -> None:

@@ -1,4 +1,7 @@
-"""The web console, as people use it. Screenshots of its screens are left in build/console."""
+"""
+The web console, as people use it. Screenshots of its screens are left in build/console; axe-core looks at each of them
+for what would keep somebody from using it.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,15 @@ from tests.support.tabs import PATIENCE, ProbeDaemon, World, open_world
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "console"
+AXE = ROOT / "server" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+#: What axe-core holds against the page by the rules of WCAG 2.2, levels A and AA, contrast of colours included.
+LOOK = """async () => {
+  const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
+  const { violations, passes } = await axe.run(document, { runOnly: tags, resultTypes: ['violations'] });
+  if (!passes.length) throw new Error('axe-core looked at nothing');
+  return violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) =>
+    `${id} at ${target.join(' ')}: ${failureSummary}`));
+}"""
 #: Milliseconds for what takes a blink on a machine that has nothing else to do.
 PATIENT = PATIENCE * 1000
 MODULES = [f"modules.house.{name}" for name in ("Thermometer", "Ticks", "Sleeper", "Weigher", "Bakery", "Breaks")]
@@ -117,13 +129,17 @@ async def downloaded(page: Page, button: str) -> bytes:
 
 
 async def shoot(page: Page, name: str) -> None:
-    """Keep pictures of a screen, wide and narrow, light and dark; it fits on all of them."""
+    """Keep pictures of a screen, wide and narrow, light and dark; it fits on all of them, and shuts nobody out."""
     SHOTS.mkdir(parents=True, exist_ok=True)
+    # Not as a script of the page: its policy would forbid that, as it should.
+    await page.evaluate(AXE.read_text(encoding="utf-8"))
     for size in (NARROW, WIDE):
         await page.set_viewport_size(size)
         for scheme in SCHEMES:
             await page.emulate_media(color_scheme=scheme)
             await page.screenshot(path=SHOTS / f"{name}-{size['width']}-{scheme}.png", full_page=True)
+            problems = await page.evaluate(LOOK)
+            assert not problems, "\n".join([f"{name}, {size['width']} pixels wide, {scheme}:", *problems])
         over = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert over <= 0, f"{name} is {over} pixels too wide for {size['width']}"
 

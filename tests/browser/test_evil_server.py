@@ -101,7 +101,7 @@ async def _knows_own(actor: TabActor, *others: Actor) -> bool:
     return {other.id for other in others} <= set(await actor.peers_of("Us"))
 
 
-def mixed(cast: Cast, kept: list[PeerResponse]) -> list[PeerResponse]:
+def mixed(kept: list[PeerResponse]) -> list[PeerResponse]:
     """The answers of bob and carol to alice, each with the session of the other's."""
     return [
         other_answer(replace(one, from_=two.from_), session=Answer.decode(two.answer or b"").session)
@@ -124,7 +124,7 @@ async def test_the_answers_of_two_sessions_are_mixed(standing_cast: Cast) -> Non
     cast.stage.attack(tamper=held(kept, PeerResponse))
     async with alice.trying("bob", bob), alice.trying("carol", carol):
         await until(lambda: len(kept) == 2)
-        for message in mixed(cast, kept):
+        for message in mixed(kept):
             cast.hub.post(message)
         await alice.reports("identity_mismatch", about=bob.id)
         await alice.reports("identity_mismatch", about=carol.id)

@@ -23,7 +23,7 @@ from playwright.async_api import Browser
 from tests.support.firefox import Firefox, FirefoxTab, open_firefox
 from tests.support.pairs import FIVE_MIB, PIECE, WHOLE, Pair
 from tests.support.processes import Daemon, peer_role, write_yaml
-from tests.support.tabs import PAGE, PeerTab, ProbeDaemon, Site, World, eventually, open_world
+from tests.support.tabs import PAGE, Party, PeerTab, ProbeDaemon, Site, World, eventually, open_world
 from tests.support.units import FILES, Outcome, bundle, failures
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ WAYS = [
 @pytest.fixture(params=WAYS)
 def pair(cast: Cast, request: pytest.FixtureRequest) -> Pair:
     caller, _, callee = request.param.partition(" to ")
-    bobs = {"Firefox": cast.bob, "Chromium": cast.chromium, "daemon": cast.daemon}
+    bobs: dict[str, Party] = {"Firefox": cast.bob, "Chromium": cast.chromium, "daemon": cast.daemon}
     return Pair(cast.alice, bobs[callee], "alice") if caller == "Firefox" else Pair(bobs[caller], cast.alice, "bob")
 
 

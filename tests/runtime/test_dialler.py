@@ -79,6 +79,7 @@ class Node:
             self._dial,
             max_outgoing=4,
             max_incoming=4,
+            patience=timeout,
             on_added=lambda link: self.dialler.linked(link.remote.id),
         )
         self.pool.own_id = self.id
@@ -117,8 +118,8 @@ class Node:
         elif isinstance(message, PeerCandidate):
             self.dialler.receive_candidate(message)
 
-    async def _dial(self, peer_id: str, life: LinkLife) -> PeerLink:
-        return await self.dialler.dial(peer_id, self.wire.nodes[peer_id].name, life)
+    async def _dial(self, peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
+        return await self.dialler.dial(peer_id, self.wire.nodes[peer_id].name, life, timeout)
 
     def _link(
         self, link: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
@@ -506,7 +507,7 @@ async def test_what_was_answered_is_not_refused_when_another_link_wins(wire: Wir
     wire.bend = lambda message: said.append(message) if isinstance(message, PeerResponse) else message
     task = asyncio.ensure_future(alice.pool.link(bob.id))
     await until(lambda: said)  # bob's answer, which alice never gets
-    again = asyncio.ensure_future(alice.dialler.dial(bob.id, "bob", LinkLife(bob.id, "bob", dialled=True)))
+    again = asyncio.ensure_future(alice.dialler.dial(bob.id, "bob", LinkLife(bob.id, "bob", dialled=True), 10))
     await until(lambda: len(said) == 2)
     bob.dialler.linked(alice.id)
     task.cancel()

@@ -53,17 +53,20 @@ class FakeLink:
 class Network:
     """Dials fake links, each when the test says so."""
 
-    def __init__(self, max_outgoing: int = 2, max_incoming: int = 3) -> None:
+    def __init__(self, max_outgoing: int = 2, max_incoming: int = 3, patience: float = 20.0) -> None:
         self.counters = Counters()
         self.kept_away: set[str] = set()
         self.pool = Pool(
             self._dial,
             max_outgoing=max_outgoing,
             max_incoming=max_incoming,
+            patience=patience,
             check=self._check,
             counters=self.counters,
         )
         self.dialled: list[str] = []
+        #: Seconds that each of them was given.
+        self.given: list[float] = []
         self.cancelled: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -74,8 +77,9 @@ class Network:
         if peer_id in self.kept_away:
             raise RateLimited("not now", retry_after=5.0)
 
-    async def _dial(self, peer_id: str, life: LinkLife) -> PeerLink:
+    async def _dial(self, peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
         self.dialled.append(peer_id)
+        self.given.append(timeout)
         life.to(State.GATHERING)
         try:
             await self.open.wait()
@@ -195,7 +199,7 @@ async def test_an_attempt_that_nobody_waits_for_is_given_up() -> None:
 async def test_nobody_joins_an_attempt_that_is_over(end: str) -> None:
     tidied = asyncio.Event()
 
-    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
+    async def dial(peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
         dialled.append(peer_id)
         if len(dialled) > 1:
             return cast(PeerLink, FakeLink(pool, peer_id))
@@ -225,7 +229,7 @@ async def test_nobody_joins_an_attempt_that_is_over(end: str) -> None:
 
 
 async def test_whoever_wants_to_know_is_told_of_each_link_that_is_proved() -> None:
-    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
+    async def dial(peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
         return cast(PeerLink, FakeLink(pool, peer_id))
 
     added: list[PeerLink] = []
@@ -547,13 +551,51 @@ async def test_that_is_not_repeated_beyond_the_time_of_an_attempt() -> None:
     assert network.dialled == ["1"]
 
 
+async def test_pauses_are_part_of_the_time_for_a_link(monkeypatch: pytest.MonkeyPatch, unit: float) -> None:
+    """However often a peer could not be reached: the next error comes in time, and its try had some."""
+    monkeypatch.setattr("bonevalue.pool.random.random", lambda: 1.0)
+    network = Network(patience=8 * unit)
+    network.error = ConnectFailed("no way")
+    for _ in range(4):
+        with pytest.raises(ConnectFailed):
+            await network.pool.link("1")
+    assert network.given[0] == pytest.approx(8 * unit, rel=0.1)
+    # The pauses are longer than all of it by now.
+    assert all(0 < given <= 2.1 * unit for given in network.given[1:])
+
+
+async def test_the_wait_for_a_slot_is_not(unit: float) -> None:
+    network = Network(max_outgoing=1, patience=4 * unit)
+    network.open.clear()
+    first, second = network.want("1", "2")
+    await asyncio.sleep(3 * unit)
+    assert network.dialled == ["1"]
+    first.cancel()
+    network.open.set()
+    assert (await second).usable
+    assert network.given[1] > 3 * unit
+
+
+async def test_what_is_put_off_is_tried_for_the_last_time_while_there_is_time(
+    monkeypatch: pytest.MonkeyPatch, unit: float
+) -> None:
+    for name in ("FIRST_PAUSE", "LONGEST_PAUSE"):
+        monkeypatch.setattr(f"bonevalue.pool.{name}", unit / 2)
+    network = Network(patience=16 * unit)
+    network.error = LinkLimit("later", retry_after=unit / 2)
+    with pytest.raises(LinkLimit, match="later"):
+        await network.pool.link("1")
+    assert len(network.given) > 2
+    assert min(network.given) > 2 * unit
+
+
 async def test_an_attempt_waits_until_the_server_can_be_asked() -> None:
     ready = asyncio.Event()
 
     async def wait() -> None:
         await ready.wait()
 
-    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
+    async def dial(peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
         return cast(PeerLink, FakeLink(pool, peer_id))
 
     pool = Pool(dial, max_outgoing=1, max_incoming=1, ready=wait)
@@ -671,7 +713,7 @@ async def test_peers_that_do_not_answer_do_not_keep_the_others_waiting(monkeypat
     monkeypatch.setattr("bonevalue.pool.STALLED", 0.1)
     frozen = asyncio.Event()
 
-    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
+    async def dial(peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
         for state in (State.GATHERING, State.RELAY, State.ANSWER):
             life.to(state)
         if int(peer_id) < 100:
@@ -734,7 +776,7 @@ async def test_who_asks_to_be_asked_again_at_once_is_not_asked_all_the_time() ->
 
 
 async def test_a_link_that_the_other_side_let_go_of_at_once_gives_way_to_its_own() -> None:
-    async def dial(peer_id: str, life: LinkLife) -> PeerLink:
+    async def dial(peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
         link = FakeLink(pool, peer_id)
         link.active = 1
         link.drain("duplicate, says the other side")

@@ -110,7 +110,7 @@ class Firefox:
         await self._reader
 
     async def open(self, url: str) -> FirefoxTab:
-        """A new tab with a page, in a window of its own: in a tab behind another, timers would wait for a second each."""
+        """A new tab with a page, in a window of its own: in a tab behind another, a timer may wait for a second."""
         user = (await self.command("browser.createUserContext"))["userContext"]
         created = await self.command("browsingContext.create", type="window", userContext=user)
         tab = FirefoxTab(self, created["context"], user)

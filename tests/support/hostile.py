@@ -247,7 +247,7 @@ async def break_in(peer: Peer, victim: str) -> Intruder:
         return made[-1]
 
     with mock.patch.object(peer._links._dialler, "_make_link", make_link):
-        await peer._links._dialler.dial(victim, "admin", LinkLife(victim, dialled=True))
+        await peer._links._dialler.dial(victim, "admin", LinkLife(victim, dialled=True), 20)
     return Intruder(peer, made[-1])
 
 

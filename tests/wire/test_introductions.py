@@ -312,8 +312,9 @@ def test_a_full_memory_refuses(bob: Side, monkeypatch: pytest.MonkeyPatch) -> No
     alice, carol = Side("alice", "1"), Side("carol", "3")
     for session in sessions[:2]:
         bob.take("1", "alice", alice.offer("2", "bob", session=session))
-    with pytest.raises(Busy):
+    with pytest.raises(Busy) as caught:
         bob.take("1", "alice", alice.offer("2", "bob", session=sessions[2]))
+    assert caught.value.retry_after == 10.0
     # One contact cannot fill it for others; all together can.
     bob.take("3", "carol", carol.offer("2", "bob", session=sessions[0]))
     with pytest.raises(Busy):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from bonevalue.cli.joining import joined, run
 from bonevalue.cli.options import CALLS, DEFAULT_FILE, ConfigFile, JsonLines
@@ -13,10 +15,16 @@ from bonevalue.cli.results import TargetName, Timeout, label, show_results
 from bonevalue.cli.schemas import alternatives
 from bonevalue.cli.screen import emit, plain, say, table
 from bonevalue.cli.settings import load_peer
-from bonevalue.descriptions import MODULES, ModuleDescription, read_descriptions
+from bonevalue.descriptions import (
+    LINKS,
+    MODULES,
+    LinkDescription,
+    ModuleDescription,
+    read_descriptions,
+    read_links,
+)
 from bonevalue.diagnosis.findings import milliseconds
 from bonevalue.errors import RemoteProtocolError
-from bonevalue.link import PathInfo
 from bonevalue.results import Result
 from bonevalue.target import OWN_ACCOUNT
 
@@ -26,9 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
-
-#: The platform's own module for links. Its name is part of the protocol; importing it would load WebRTC.
-LINKS = "bv.links"
 
 
 @app.command(rich_help_panel=CALLS, epilog="Examples: bv peers\n\nbv peers --links --json")
@@ -58,15 +63,16 @@ async def _peers(settings: PeerSettings, *, json: bool) -> None:
 
 async def _links(settings: PeerSettings, *, json: bool) -> None:
     async with joined(settings) as peer:
-        results = [result async for result in peer.get(OWN_ACCOUNT).call_all(LINKS, keep_alive=False)]
+        called = peer.get(OWN_ACCOUNT).call_all(LINKS, keep_alive=False)
+        results = [_read(result, read_links) async for result in called]
     for result in results:
         if result.error is None:  # the link of this command itself is not worth a line
-            result.response[:] = [link for link in result.response if link["peer"]["id"] != peer.id]
+            result.response[:] = [link for link in result.response if link.peer.id != peer.id]
     show_results(results, OWN_ACCOUNT, json=_as_links if json else None, text=_show_links)
 
 
-def _as_links(response: Any) -> dict[str, Any]:
-    return {"links": response}
+def _as_links(response: list[LinkDescription]) -> dict[str, Any]:
+    return {"links": [to_builtins(link) | {"path": link.path and link.path.as_json()} for link in response]}
 
 
 def _show_links(result: Result) -> None:
@@ -74,15 +80,14 @@ def _show_links(result: Result) -> None:
     table((_link_row(link) for link in result.response), indent="  ")
 
 
-def _link_row(link: dict[str, Any]) -> tuple[str, ...]:
-    other, path, trip = link["peer"], link["path"], link["roundTrip"]
+def _link_row(link: LinkDescription) -> tuple[str, ...]:
     return (
-        f"{plain(other['name'] or 'somebody')} {other['id']}",
-        "outgoing" if link["dialled"] else "incoming",
-        f"{plain(link['state'])}{', doubted' if link['doubted'] else ''} for {link['seconds']:.0f} s",
-        plain(PathInfo(**path).words) if path else "no path",
-        "-" if trip is None else f"{trip * 1000:.1f} ms",
-        f"{link['calls']} calls",
+        plain(f"{link.peer.name or 'somebody'} {link.peer.id}"),
+        "outgoing" if link.dialled else "incoming",
+        f"{plain(link.state)}{', doubted' if link.doubted else ''} for {link.seconds:.0f} s",
+        plain(link.path.words) if link.path else "no path",
+        "-" if link.round_trip is None else f"{link.round_trip * 1000:.1f} ms",
+        f"{link.calls} calls",
     )
 
 
@@ -104,15 +109,16 @@ def modules(
 async def _modules(settings: PeerSettings, target: str, *, timeout: float | None, json: bool) -> None:
     async with joined(settings) as peer:
         called = peer.get(target).call_all(MODULES, timeout=timeout, keep_alive=False)
-        results = [_described(result) async for result in called]
+        results = [_read(result, read_descriptions) async for result in called]
     show_results(results, target, json=_as_modules if json else None, text=_show_modules)
 
 
-def _described(result: Result) -> Result:
+def _read(result: Result, read: Callable[[Any], Any]) -> Result:
+    """What a peer answered, or what is wrong with it: one that talks nonsense must not hide the others."""
     if result.error is not None:
         return result
     try:
-        return Result(result.peer, response=read_descriptions(result.response))
+        return Result(result.peer, response=read(result.response))
     except RemoteProtocolError as error:
         return Result(result.peer, error=error)
 

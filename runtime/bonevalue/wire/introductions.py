@@ -39,7 +39,9 @@ __all__ = [
 #: How long a session is remembered, in ms: an offer passes the clock check for no longer.
 MEMORY = 2 * CLOCK_WINDOW
 #: Most sessions remembered, in all and of one key; a full memory refuses.
-MAX_SESSIONS, MAX_SESSIONS_PER_KEY = 65_536, 2_048
+MAX_SESSIONS, MAX_SESSIONS_PER_KEY = 65_536, 4_096
+#: Seconds after which to ask a full memory again.
+FULL = 10.0
 #: Most peer ids whose key and instance are remembered; the one not heard of for longest goes first.
 MAX_PEERS = 16_384
 
@@ -315,7 +317,7 @@ class Introductions:
         if (key, session) in self._sessions:
             raise IdentityMismatch("the offer was seen before: somebody repeats it")
         if len(self._sessions) >= MAX_SESSIONS or self._sessions_of.get(key, 0) >= MAX_SESSIONS_PER_KEY:
-            raise Busy("too many offers in ten minutes")
+            raise Busy("too many offers in ten minutes", retry_after=FULL)
 
     def _remember_session(self, key: bytes, session: bytes, now_ms: int) -> None:
         self._sessions[key, session] = now_ms + MEMORY

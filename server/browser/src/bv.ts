@@ -57,7 +57,7 @@ export class Peer implements BoneValue {
   #leaving: Promise<unknown> = Promise.resolve();
   readonly #listeners = new Map<string, Set<(...values: any[]) => void>>();
   readonly #host: Host;
-  readonly #calls = new Calls((error) => this.#emit('notice', error));
+  readonly #calls = new Calls((error) => this.#refused(error, error.peer!));
 
   constructor() {
     this.#host = new Host({ agent: `bonevalue.js/${version}` });

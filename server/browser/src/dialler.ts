@@ -150,17 +150,18 @@ export class Dialler {
    *
    * @param name our alias for its account, as presence has it.
    * @param life is told how far it has come.
+   * @param timeout seconds in which it must come about.
    * @param signal gives it up: then its reason is thrown.
    * @throws BVError `connect_failed` tells the phase, what was tried, and what to do; `peer_offline`: the server knows
    * no such peer, or it does not trust this account; `rate_limited`: that peer keeps this account away for a while.
    */
-  async dial(peerId: string, name: string, life: LinkLife, signal: AbortSignal): Promise<PeerLink> {
+  async dial(peerId: string, name: string, life: LinkLife, timeout: number, signal: AbortSignal): Promise<PeerLink> {
     life.name = name;
     const setUp = newSetUp(peerId, newSession());
     this.#setUps.set(keyOf(peerId, setUp.session), setUp);
     const run = (connection: Connection, stop: AbortSignal) => this.#dial(setUp, name, life, connection, stop);
     try {
-      return await this.#run(setUp, `no link to ${name}/${peerId}`, life, signal, run);
+      return await this.#run(setUp, `no link to ${name}/${peerId}`, life, timeout, signal, run);
     } catch (error) {
       this.#note(error, peerId);
       throw error;
@@ -336,9 +337,9 @@ export class Dialler {
     signal: AbortSignal,
     add: (link: PeerLink) => void,
   ): Promise<void> {
-    const { introductions, signalling } = this.#settings;
+    const { introductions, signalling, timeout } = this.#settings;
     const { name, key, fromPeer: peer } = incoming;
-    return this.#run(setUp, `no link from ${name}/${peer}`, life, signal, async (connection, stop) => {
+    return this.#run(setUp, `no link from ${name}/${peer}`, life, timeout, signal, async (connection, stop) => {
       for (const candidate of setUp.early.splice(0)) connection.addCandidate(candidate);
       const sdp = await orGivenUp(connection.acceptOffer(incoming.sdp), stop);
       const made = introductions.makeAnswer(incoming, sdp, Date.now());
@@ -376,15 +377,16 @@ export class Dialler {
     return [...this.#stops.values()].filter(Boolean);
   }
 
-  /** Make a connection and, within our time, a link of it. If that fails, the connection is closed. */
+  /** Make a connection and, within so many seconds, a link of it. If that fails, the connection is closed. */
   async #run(
     setUp: SetUp,
     what: string,
     life: LinkLife,
+    timeout: number,
     signal: AbortSignal,
     run: (connection: Connection, signal: AbortSignal) => Promise<PeerLink>,
   ): Promise<PeerLink> {
-    const { engine, ice, timeout } = this.#settings;
+    const { engine, ice } = this.#settings;
     const stop = new AbortController();
     const late = new BVError('connect_failed');
     const timer = setTimeout(() => stop.abort(late), milliseconds(timeout));
@@ -413,7 +415,7 @@ export class Dialler {
       if (!/^(connect_failed|link_lost|protocol_error)$/.test(code)) throw error;
       const { phase } = life;
       const why =
-        error === late ? ` within ${timeout} s; it was ${DOING[phase]}` : ` while ${DOING[phase]}: ${message}`;
+        error === late ? ` within ${Number(timeout.toPrecision(3))} s; it was ${DOING[phase]}` : ` while ${DOING[phase]}: ${message}`;
       // Soon again if the other side let go of a link that was all but made: both may have dialled at once.
       const wait = phase === 'proof' && code === 'link_lost' ? LET_GO : retryAfter;
       const extra = wait === undefined ? {} : { retryAfter: wait };

@@ -66,10 +66,10 @@ export class Links {
     const refresh = (): Promise<unknown> => client.request('requestIceServers', {});
     this.#ice = new Ice(options.ice, refresh, engine ? (servers) => [...servers] : understood);
     this.pool = new Pool({
-      dial: async (peerId, life, signal) => {
+      dial: async (peerId, life, seconds, signal) => {
         const name = peers.get(peerId);
         if (name === undefined) throw new BVError('peer_offline', `peer ${peerId} is not online`);
-        return this.#dialler.dial(peerId, name, life, signal);
+        return this.#dialler.dial(peerId, name, life, seconds, signal);
       },
       maxOutgoing,
       maxIncoming,

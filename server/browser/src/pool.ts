@@ -30,6 +30,8 @@ const LAST_WORD = 2;
 const [FIRST_PAUSE, LONGEST_PAUSE] = [0.5, 10];
 /** What is worth another try when it comes with the time to wait: somebody was too busy just now, or has moved. */
 const PUT_OFF = /^(busy|link_limit|connect_failed)$/;
+/** The part of the time for a link that its last try must have. */
+const LEAST = 1 / 4;
 /** Seconds after which it is tried again when the other side let go of a new link at once. */
 const SECOND_TRY = 0.5;
 /** Seconds after which an attempt whose peer does not answer does not count as one that is made. */
@@ -63,13 +65,19 @@ interface Pause {
 }
 
 export interface PoolSettings {
-  /** Makes a proved link to the peer of that id; writes into the life that it is given how far it has come. */
-  dial(peerId: string, life: LinkLife, signal: AbortSignal): Promise<PeerLink>;
+  /**
+   * Makes a proved link to the peer of that id within so many seconds; writes into the life that it is given how far it
+   * has come.
+   */
+  dial(peerId: string, life: LinkLife, timeout: number, signal: AbortSignal): Promise<PeerLink>;
   /** Links and attempts of ours. */
   readonly maxOutgoing: number;
   /** Links that others dialled. */
   readonly maxIncoming: number;
-  /** Seconds for which tries are repeated that the other side, or the server, puts off for a moment. */
+  /**
+   * Seconds in which a link must come about. Pauses, and tries that the other side or the server puts off for a moment,
+   * are among them; the wait for a slot is not.
+   */
   readonly patience: number;
   /** Told of every link that has been proved. */
   onAdded(link: PeerLink): void;
@@ -325,12 +333,18 @@ export class Pool {
   async #attempt(attempt: Attempt): Promise<void> {
     const { signal } = attempt.stop;
     const backoff = new Backoff(Math.random, FIRST_PAUSE, LONGEST_PAUSE);
-    const giveUpAt = now() + this.#settings.patience;
+    const { patience } = this.#settings;
+    let giveUpAt = now() + patience;
+    // A try that begins later has too little time.
+    const lastTryAt = (): number => giveUpAt - patience * LEAST;
     for (;;) {
       try {
         await orGivenUp(this.#settings.ready(signal), signal);
-        await this.#pause(attempt);
-        await this.#try(attempt);
+        await this.#pause(attempt, lastTryAt());
+        const queued = now();
+        await this.#slot(signal);
+        giveUpAt += now() - queued;
+        await this.#try(attempt, giveUpAt - now());
       } catch (error) {
         const { code = '', retryAfter } = error as Partial<BVError>;
         attempt.life.end('failed');
@@ -340,7 +354,7 @@ export class Pool {
       if (attempt.made) return;
       // Somebody was too busy just now, or the other side's link, which won, is about to come about.
       const wait = backoff.next(attempt.error ? attempt.error.retryAfter : SECOND_TRY);
-      if (now() + wait > giveUpAt) {
+      if (now() + wait > lastTryAt()) {
         throw (
           attempt.error ?? new BVError('connect_failed', 'the other side lets go of each link as soon as it is there')
         );
@@ -350,12 +364,12 @@ export class Pool {
     }
   }
 
-  async #try(attempt: Attempt): Promise<void> {
+  /** Dial, in a slot that is given back. */
+  async #try(attempt: Attempt, timeout: number): Promise<void> {
     const { peerId, life, stop } = attempt;
-    await this.#slot(stop.signal);
     attempt.isDialling = true;
     try {
-      this.add(await this.#settings.dial(peerId, life, stop.signal));
+      this.add(await this.#settings.dial(peerId, life, timeout, stop.signal));
     } catch (error) {
       const { code, retryAfter } = error as BVError;
       if (/^(connect_failed|deadline)$/.test(code) && retryAfter === undefined) this.#failed(peerId, error as BVError);
@@ -383,11 +397,12 @@ export class Pool {
     if (this.#pauses.size > MAX_PAUSES) this.retryNow(this.#pauses.keys().next().value);
   }
 
-  async #pause(attempt: Attempt): Promise<void> {
+  /** Wait until the peer's pause is over, or until that moment. */
+  async #pause(attempt: Attempt, longest: number): Promise<void> {
     const pause = this.#pauses.get(attempt.peerId);
     if (!pause) return;
     attempt.error = pause.error;
-    await orGivenUp(settles(pause.over.promise, pause.until - now()), attempt.stop.signal);
+    await orGivenUp(settles(pause.over.promise, Math.min(pause.until, longest) - now()), attempt.stop.signal);
   }
 
   /** Wait for a place among the outgoing links, which counts as dialling from then on. */

@@ -64,6 +64,23 @@ export function understood(servers: readonly RTCIceServer[]): RTCIceServer[] {
   });
 }
 
+/** The path that a report of `getStats` tells of; null before there is one. */
+export function readPath(stats: ReadonlyMap<string, any>): PathInfo | null {
+  const all = [...stats.values()];
+  const chosen = all.find(({ type }) => type === 'transport')?.selectedCandidatePairId;
+  const pair = stats.get(chosen) ?? all.find(({ selected }) => selected); // Firefox marks it, and long had no transport
+  const local = stats.get(pair?.localCandidateId);
+  const remote = stats.get(pair?.remoteCandidateId);
+  if (!local || !remote) return null;
+  const addresses = `${local.address} ${remote.address}`; // of which browsers hide some, or give a name in their place
+  return {
+    local: local.candidateType,
+    remote: remote.candidateType,
+    family: addresses.includes(':') ? 'IPv6' : /\d( |$)/.test(addresses) ? 'IPv4' : '',
+    relay: (local.candidateType === 'relay' && local.relayProtocol) || '',
+  };
+}
+
 /** A data channel as a link. */
 class RtcLink extends LinkBase {
   readonly #channel: RTCDataChannel;
@@ -170,21 +187,7 @@ export class RtcConnection implements Connection {
   }
 
   async path(): Promise<PathInfo | null> {
-    const stats = new Map<string, any>(await this.#pc.getStats());
-    for (const { type, selectedCandidatePairId } of stats.values()) {
-      const pair = type === 'transport' && stats.get(selectedCandidatePairId);
-      const local = stats.get(pair?.localCandidateId);
-      const remote = stats.get(pair?.remoteCandidateId);
-      if (!local || !remote) continue;
-      const address: string = local.address || remote.address || '';
-      return {
-        local: local.candidateType,
-        remote: remote.candidateType,
-        family: address.includes(':') ? 'IPv6' : /\d$/.test(address) ? 'IPv4' : '',
-        relay: (local.candidateType === 'relay' && local.relayProtocol) || '',
-      };
-    }
-    return null;
+    return readPath(new Map<string, any>(await this.#pc.getStats()));
   }
 
   tried(): Tried {

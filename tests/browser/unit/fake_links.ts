@@ -88,6 +88,8 @@ export class FakePool {
   /** The peers that were dialled, in order, and what is to become of those that are being dialled. */
   readonly dialled: string[] = [];
   readonly dials = new Map<string, { life: LinkLife; signal: AbortSignal; result: PromiseWithResolvers<PeerLink> }>();
+  /** Seconds that each of them was given. */
+  readonly given: number[] = [];
   readonly added: FakeLink[] = [];
   readonly replaced: FakeLink[] = [];
   /** Whether dialling succeeds by itself. */
@@ -95,7 +97,7 @@ export class FakePool {
 
   constructor(settings: Partial<PoolSettings> = {}) {
     this.pool = new Pool({
-      dial: (peerId, life, signal) => this.#dial(peerId, life, signal),
+      dial: (peerId, life, seconds, signal) => this.#dial(peerId, life, seconds, signal),
       maxOutgoing: 64,
       maxIncoming: 256,
       patience: 20,
@@ -109,8 +111,9 @@ export class FakePool {
     this.pool.ownId = '500';
   }
 
-  async #dial(peerId: string, life: LinkLife, signal: AbortSignal): Promise<PeerLink> {
+  async #dial(peerId: string, life: LinkLife, seconds: number, signal: AbortSignal): Promise<PeerLink> {
     this.dialled.push(peerId);
+    this.given.push(seconds);
     life.to('gathering');
     life.to('relay');
     if (this.answers) return this.made(peerId).real;

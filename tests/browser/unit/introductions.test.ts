@@ -356,7 +356,7 @@ test('sessions are forgotten when their time is over, not before; and a full mem
   const take = async (session: string, now = NOW) =>
     introductions.receiveOffer('1', 'alice', ...(await offerWith({ session, issued: now })), now);
   const name = (number: number) => number.toString(16).padStart(32, '0');
-  await Promise.all(Array.from({ length: 2_048 }, (_, number) => take(name(number))));
+  await Promise.all(Array.from({ length: 4_096 }, (_, number) => take(name(number))));
   await assert.rejects(take(name(5_000)), fails('busy'));
   // One contact cannot fill it for others.
   const { blob, signature } = await (await Side.of('carol', '3')).offer('2', 'bob');

@@ -252,6 +252,32 @@ timed('whoever asks to be asked again is, until the time is over', async (clock)
   assert.equal(await code, 'link_limit');
 });
 
+timed('pauses are part of the time for a link, the wait for a slot is not', async (clock) => {
+  const world = new FakePool({ patience: 8, maxOutgoing: 1 });
+  world.answers = false;
+  for (let turn = 0; turn < 12; turn++) {
+    const code = codeOf(world.link('7'));
+    await clock.advance(7);
+    world.dials.get('7')!.result.reject(failed('connect_failed'));
+    assert.equal(await code, 'connect_failed');
+  }
+  assert.equal(world.given[0], 8);
+  assert.ok(world.given.every((seconds) => seconds >= 2 && seconds <= 8), `${world.given}`);
+  assert.ok(world.given.at(-1)! < 8);
+
+  const first = world.link('8');
+  await clock.settle();
+  const second = world.link('9');
+  await clock.advance(30);
+  assert.deepEqual(world.dialled.slice(12), ['8']);
+  world.dials.get('8')!.result.reject(failed('peer_offline'));
+  assert.equal(await codeOf(first), 'peer_offline');
+  await clock.settle();
+  assert.deepEqual([world.dialled.at(-1), world.given.at(-1)], ['9', 8]);
+  world.dials.get('9')!.result.reject(failed('peer_offline'));
+  assert.equal(await codeOf(second), 'peer_offline');
+});
+
 timed('a network that changed is no failure of the peer: it is dialled at once', async (clock) => {
   const world = new FakePool();
   world.answers = false;

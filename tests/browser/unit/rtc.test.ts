@@ -1,9 +1,9 @@
-/** What is taken of the candidates of a remote peer: only addresses that a well-meaning peer could have. */
+/** What is taken of the candidates of a remote peer, and what browsers' reports say of the path that was found. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { readCandidate } from '../../../server/browser/src/rtc.ts';
+import { readCandidate, readPath } from '../../../server/browser/src/rtc.ts';
 
 const candidate = (address: string, kind = 'host', transport = 'udp'): string =>
   `candidate:842163049 1 ${transport} 1677729535 ${address} 46154 typ ${kind} generation 0`;
@@ -96,5 +96,51 @@ test('what is no candidate of the kind that is used is not taken', () => {
     candidate('8.8.8.8').replace(' 46154', ''),
   ]) {
     assert.equal(readCandidate(text), null, text);
+  }
+});
+
+/** What `getStats` reports of a connection with two candidates and more than one pair of them. */
+function report(local: object, remote: object, marks: { transport?: object; pair?: object }): Map<string, object> {
+  const pair = { type: 'candidate-pair', localCandidateId: 'l', remoteCandidateId: 'r' };
+  return new Map<string, object>([
+    ['other', { ...pair, localCandidateId: 'l2' }],
+    ['l', { type: 'local-candidate', candidateType: 'host', ...local }],
+    ['r', { type: 'remote-candidate', candidateType: 'srflx', ...remote }],
+    ['p', { ...pair, ...marks.pair }],
+    ...(marks.transport ? [['t', { type: 'transport', ...marks.transport }] as [string, object]] : []),
+  ]);
+}
+
+const CHROMIUM = { transport: { selectedCandidatePairId: 'p' } };
+/** Before it had transports, and to this day beside them. */
+const FIREFOX = { pair: { selected: true } };
+
+test('the path is read from the reports of all browsers', () => {
+  const path = { local: 'host', remote: 'srflx', family: 'IPv4', relay: '' };
+  for (const marks of [CHROMIUM, FIREFOX, { transport: {}, ...FIREFOX }]) {
+    assert.deepEqual(readPath(report({ address: '10.0.0.1' }, { address: '203.0.113.7' }, marks)), path);
+  }
+  const unknown = { transport: { selectedCandidatePairId: 'x' } };
+  for (const marks of [{}, { transport: {} }, { pair: { selected: false } }, unknown]) {
+    assert.equal(readPath(report({ address: '10.0.0.1' }, { address: '203.0.113.7' }, marks)), null);
+  }
+  const relayed = { candidateType: 'relay', relayProtocol: 'tls', address: '2001:db8::1' };
+  assert.deepEqual(readPath(report(relayed, { address: '2001:db8::2' }, CHROMIUM)), {
+    local: 'relay',
+    remote: 'srflx',
+    family: 'IPv6',
+    relay: 'tls',
+  });
+});
+
+test('the family is known from one address, if the other is hidden', () => {
+  const [name, other] = ['8eab76a4-eadd-4a91-b400-ed855207cad8.local', '0a0a0a0a-0000-4000-8000-000000000001.local'];
+  const familyOf = (local: object, remote: object): unknown => readPath(report(local, remote, CHROMIUM))?.family;
+  for (const hidden of [{}, { address: '' }, { address: name }]) {
+    assert.equal(familyOf(hidden, { address: '10.0.0.1' }), 'IPv4');
+    assert.equal(familyOf({ address: '10.0.0.1' }, hidden), 'IPv4');
+    assert.equal(familyOf(hidden, { address: '2001:db8::1' }), 'IPv6');
+    assert.equal(familyOf({ address: '2001:db8::1' }, hidden), 'IPv6');
+    assert.equal(familyOf(hidden, { address: other }), '');
   }
 });

@@ -15,13 +15,15 @@ export function CopyButton({ text, what }: { text: string; what: string }) {
       () => setState('Select it and press Ctrl+C'),
     );
   };
+  const done = state === 'Copied';
+  const label = done ? 'Copied' : 'Copy';
   return (
     <span class="copy">
-      <button type="button" class="small" onClick={copy} aria-label={`Copy ${what}`}>
-        <Icon name={state === 'Copied' ? 'check' : 'copy'} />
-        {state === 'Copied' ? 'Copied' : 'Copy'}
+      <button type="button" class="small" onClick={copy} aria-label={`${label} ${what}`}>
+        <Icon name={done ? 'check' : 'copy'} />
+        {label}
       </button>
-      <span role="status" class={state === 'Copied' ? 'unseen' : ''}>
+      <span role="status" class={done ? 'unseen' : ''}>
         {state}
       </span>
     </span>

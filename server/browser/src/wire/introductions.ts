@@ -35,7 +35,9 @@ import { verify, type SigningKey } from './keys.ts';
 const MEMORY = 2 * CLOCK_WINDOW;
 /** Most sessions remembered, in all and of one key; a full memory refuses. */
 const MAX_SESSIONS = 65_536;
-const MAX_SESSIONS_PER_KEY = 2_048;
+const MAX_SESSIONS_PER_KEY = 4_096;
+/** Seconds after which to ask a full memory again. */
+const FULL = 10;
 /** Most peer ids whose key and instance are remembered; the one not heard of for longest goes first. */
 const MAX_PEERS = 16_384;
 
@@ -318,7 +320,7 @@ export class Introductions {
     }
     if (this.#sessions.has(key + session)) throw mismatch('the offer was seen before');
     if (this.#sessions.size >= MAX_SESSIONS || (this.#sessionsOf.get(key) ?? 0) >= MAX_SESSIONS_PER_KEY) {
-      throw new BVError('busy', 'too many offers in ten minutes');
+      throw new BVError('busy', 'too many offers in ten minutes', { retryAfter: FULL });
     }
   }
 
