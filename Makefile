@@ -24,7 +24,7 @@ install: $(VENV)/.product ## make .venv and install the product into it
 
 dev: $(VENV)/.dev ## the same, with the tools of `make check` and `make test`
 
-test: $(VENV)/.dev $(VENV)/.lab $(VENV)/.browser ## install what the tests need and run them all; a skipped test fails (some: TESTS=tests/wire)
+test: $(VENV)/.dev $(VENV)/.lab $(VENV)/.firefox $(VENV)/.browser ## install what the tests need and run them all; a skipped test fails (some: TESTS=tests/wire)
 	@exec $(BIN)/python -m pytest -n auto -p tests.support.noskip --durations=10 $(TESTS)
 
 check: style types floors bundle docs ## format, lint, types, import floors, bundles of the browser, generated pages
@@ -110,6 +110,11 @@ $(VENV)/.lab: | $(VENV)/.made
 		PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing=yes; \
 	done; \
 	[ -z "$$missing" ] || scripts/apt-install.sh 'the lab of networks and the browser in the tests' iproute2 iptables coturn faketime chromium || exit 0; \
+	touch $@
+
+# By itself, since not every Debian-like system has it under this name: the others must not stay away with it.
+$(VENV)/.firefox: | $(VENV)/.made
+	@command -v firefox-esr >/dev/null || scripts/apt-install.sh 'the tests of the browser library in Firefox' firefox-esr || exit 0; \
 	touch $@
 
 # Without nats-server, as where nothing can be installed, the run says that it is left out.

@@ -96,8 +96,8 @@ class Module:
     answers with it; one that has ``yield`` in it answers with a stream of items. A ``request`` annotated with a type
     that pydantic knows is validated before ``handle`` is run.
 
-    A subclass may have the methods ``on_peerconnect(self, peer)``, ``on_peerdisconnect(self, id)`` and
-    ``on_newuser(self, alias)``, plain or async.
+    A subclass may have ``start`` and ``stop`` of its own, and the methods ``on_peerconnect(self, peer)``,
+    ``on_peerdisconnect(self, id)`` and ``on_newuser(self, alias)``: plain or async.
 
     Args:
         config: values for ``Config``, as they stand below ``config:`` in the YAML file.

@@ -302,7 +302,7 @@ class ModuleSet(dict[str, ServedModule]):
                 raise Unavailable("the peer was stopped while it started")
             self._started.append((name, module.source))
             try:
-                await module.source.start()
+                await _finished(module.source.start())
             except BoneValueError as error:
                 raise ConfigError(f"module {name} failed to start: {error.message}") from error
             except Exception as error:
@@ -315,6 +315,12 @@ class ModuleSet(dict[str, ServedModule]):
         while self._started:
             name, source = self._started.pop()
             try:
-                await source.stop()
+                await _finished(source.stop())
             except Exception:
                 logger.exception("module %s failed to stop", name)
+
+
+async def _finished(outcome: Awaitable[None] | None) -> None:
+    """The end of what may be a plain method or an async one."""
+    if inspect.isawaitable(outcome):
+        await outcome

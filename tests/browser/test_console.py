@@ -164,6 +164,8 @@ async def test_two_accounts_meet_talk_and_part(stage: Stage) -> None:
         await page.get_by_role("button", name="Register").click()
         await expect(page.get_by_role("heading", name="Peers")).to_be_visible()
 
+    await shoot(bob, "nobody")
+
     # A peer comes online while one looks.
     daemon = await stage.daemon("alice")
     await alice.bring_to_front()
@@ -245,6 +247,7 @@ async def test_two_accounts_meet_talk_and_part(stage: Stage) -> None:
     await expect(alice.get_by_role("region", name="Contacts")).to_contain_text("Nobody yet")
     await bob.bring_to_front()
     await expect(bob.get_by_text("This peer is not online")).to_be_visible()
+    await shoot(bob, "absent")
 
 
 async def test_calls_that_fail_take_long_or_go_to_many(stage: Stage) -> None:
@@ -270,6 +273,14 @@ async def test_calls_that_fail_take_long_or_go_to_many(stage: Stage) -> None:
     await go(page, f"#/peers/{first.id}/modules/My.Echo.Module")
     await call(page, '{"text": "Friday"')
     await expect(page.get_by_text("This is not JSON")).to_be_visible()
+    await page.get_by_label("Timeout in seconds").fill("soon")
+    await call(page, '{"text": "Friday"}')
+    await expect(page.get_by_label("Timeout in seconds")).to_be_focused()
+    await expect(page.get_by_label("Timeout in seconds")).to_have_accessible_description(
+        "A number of seconds above 0 is needed."
+    )
+    await shoot(page, "refused")
+    await page.get_by_label("Timeout in seconds").fill("30")
     await call(page, '{"text": "Friday"}')
     await expect(answer(page)).to_contain_text("Not Friday")
     await page.get_by_label("All 2 peers of mine").check()
@@ -323,6 +334,7 @@ async def test_the_password_and_the_end_of_a_session(stage: Stage) -> None:
     await page.get_by_label("Password", exact=True).fill("another-tart")
     await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_role("alert")).to_contain_text("login_refused")
+    await shoot(page, "login-refused")
     await sign_in(page, "alice")
     await expect(page.get_by_role("heading", name="My.Echo.Module", level=2)).to_be_visible()
 
@@ -339,6 +351,7 @@ async def test_the_password_and_the_end_of_a_session(stage: Stage) -> None:
 
     stage.world.stop_server(SIGTERM)
     await expect(page.get_by_role("status", name="Connection")).to_contain_text("reconnecting")
+    await shoot(page, "server-gone")
     await call(page)
     await expect(answer(page)).to_contain_text("Not Friday")
     stage.world.start_server()

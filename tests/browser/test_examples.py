@@ -74,7 +74,7 @@ async def shows(tab: Tab, *texts: str) -> None:
 async def test_echo(stand: Stand) -> None:
     one, other = await asyncio.gather(stand.open("echo.html"), stand.open("echo.html"))
     for tab in (one, other):
-        await tab.page.get_by_text("2 other peers").wait_for()
+        await tab.page.get_by_text("peers besides: 2.").wait_for()
     await one.page.get_by_label("Say something").fill("<b>Friday</b>")
     await one.page.get_by_role("button", name="Ask everyone").click()
     other_id, one_id = [await tab.evaluate("$BV.getId()") for tab in (other, one)]
@@ -91,10 +91,12 @@ async def _answers(tab: Tab, number: int) -> bool:
 async def test_chat(stand: Stand) -> None:
     tabs = [await stand.open("chat.html") for _ in range(3)]
     for tab in tabs:
+        assert not await tab.page.get_by_label("Message").is_visible()
         await tab.page.get_by_label("Password").fill("test")
         await tab.page.get_by_role("button", name="Sign in").click()
     for tab in tabs:
         await tab.page.get_by_label("Message").wait_for()
+        assert not await tab.page.get_by_label("Password").is_visible()
         for other in tabs:
             if other is not tab:
                 await tab.page.get_by_text(await other.evaluate("$BV.getId()")).first.wait_for()

@@ -198,7 +198,9 @@ async def test_errors_have_their_codes(pair: Pair) -> None:
 async def test_the_path_of_a_link_is_known(cast: Cast) -> None:
     for peer in (cast.bob, cast.chromium, cast.daemon):
         path = (await cast.alice.evaluate("(id) => $BV.get(id).ping()", peer.id))["path"]
-        assert {path["local"], path["remote"]} <= {"host", "prflx"} and path["family"] == "IPv4", path
+        assert {path["local"], path["remote"]} <= {"host", "prflx"}, path
+        # Another Firefox hides its address, as this one does.
+        assert path["family"] == "IPv4" or peer is cast.bob, path
 
 
 # -- what is lost --------------------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import typer
 
+from bonevalue import cli
 from bonevalue.cli.bv import app
 from bonevalue.cli.program import execute
 from tests.cli.conftest import Bv
@@ -135,3 +136,16 @@ def test_interrupted_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert execute(interrupted, "bv", []) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("script", [cli.main, cli.run])
+def test_ctrl_c_while_it_still_loads(
+    script: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        script()
+    assert ended.value.code == 130 and capsys.readouterr() == ("", "")

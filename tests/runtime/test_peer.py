@@ -51,6 +51,25 @@ async def test_modules_start_in_order_and_stop_in_reverse_once() -> None:
     assert life == ["a starts", "b starts", "b stops", "a stops"]
 
 
+async def test_start_and_stop_may_be_plain_functions() -> None:
+    life: list[str] = []
+
+    class Plain(Module):
+        def start(self) -> None:  # type: ignore[override]
+            life.append("starts")
+
+        def stop(self) -> None:  # type: ignore[override]
+            life.append("stops")
+
+        async def handle(self, request: object) -> None: ...
+
+    peer = away()
+    peer.module("plain", Plain())
+    await peer.start(wait=False)
+    await peer.stop()
+    assert life == ["starts", "stops"]
+
+
 async def test_a_module_that_fails_to_start_stops_the_start() -> None:
     peer, life = away(), list[str]()
     peer.module("a", Witness("a", life))

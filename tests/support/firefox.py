@@ -3,7 +3,10 @@ Debian's Firefox, without a window, for tests.
 
 Firefox itself speaks WebDriver BiDi (https://www.w3.org/TR/webdriver-bidi/) over a WebSocket on loopback, so nothing
 stands between it and the tests. Playwright, which drives Chromium here, would take a Firefox of its own making only.
-Firefox gathers addresses as Chromium does: see :func:`tests.support.browser.default_route`.
+
+Its profile is a new one in which nothing is set: it hides its addresses behind `.local` names, as for anybody. That it
+calls nobody's home is seen to by itself, since it is driven from outside. It gathers addresses as Chromium does: see
+:func:`tests.support.browser.default_route`.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -26,15 +28,12 @@ from tests.support.tabs import PeerTab
 
 __all__ = ["Firefox", "FirefoxTab", "open_firefox"]
 
-#: What is set in the profile, and why; that nothing calls home is seen to by Firefox, since it is driven from outside.
-PREFERENCES = {
-    # Addresses go by their own names, as on a page that may use the camera: see PLAIN_ADDRESSES of the other browser.
-    "media.peerconnection.ice.obfuscate_host_addresses": False,
-}
-#: What the browser itself says, as if the page had thrown it, when a WebSocket cannot be opened or breaks.
-ABOUT_SOCKETS = re.compile(r"Firefox can’t establish a connection to the server at wss?:|The connection to wss?:")
+#: What the browser itself says, as if the page had thrown it, when a WebSocket or a WebRTC connection comes to nothing.
+BROWSERS_OWN = re.compile(
+    r"Firefox can’t establish a connection to the server at wss?:|The connection to wss?:|WebRTC: "
+)
 #: Seconds for the browser to start, for one command, and to end.
-STARTING, ANSWERING, ENDING = 60.0, 120.0, 20.0
+STARTING, ANSWERING, ENDING = 60.0, 180.0, 20.0
 
 
 class FirefoxError(Exception):
@@ -73,7 +72,7 @@ class FirefoxTab(PeerTab):
 
     def note(self, entry: dict[str, Any]) -> None:
         """Take what the protocol calls a log entry."""
-        if entry["type"] == "javascript" and entry["level"] == "error" and not ABOUT_SOCKETS.match(entry["text"]):
+        if entry["type"] == "javascript" and entry["level"] == "error" and not BROWSERS_OWN.match(entry["text"]):
             self.errors.append(entry["text"])
         elif entry.get("method") != "debug":
             self.lines.append(entry["text"])
@@ -93,13 +92,10 @@ class Firefox:
         self._tabs: dict[str, FirefoxTab] = {}
         self._commands = 0
         self._reader = asyncio.create_task(self._read())
-        #: As it says itself.
-        self.version = ""
 
     async def begin(self) -> None:
         """Start the one session that there is."""
-        session = await self.command("session.new", capabilities={})
-        self.version = session["capabilities"]["browserVersion"]
+        await self.command("session.new", capabilities={})
         await self.command("session.subscribe", events=["log.entryAdded"])
 
     async def end(self) -> None:
@@ -141,8 +137,9 @@ class Firefox:
             del self._waiting[number]
 
     async def _read(self) -> None:
-        async for text in self._socket:
-            self._take(json.loads(text))
+        with suppress(ConnectionClosed):
+            async for text in self._socket:
+                self._take(json.loads(text))
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(FirefoxError("the browser is gone"))
@@ -166,7 +163,6 @@ async def open_firefox() -> AsyncIterator[Firefox]:
     program = shutil.which("firefox-esr")
     assert program is not None, "the tests of the browser need Debian's Firefox: apt-get install firefox-esr"
     with tempfile.TemporaryDirectory(prefix="firefox", ignore_cleanup_errors=True) as folder:
-        _write_preferences(Path(folder))
         process = await asyncio.create_subprocess_exec(
             program,
             *("--headless", "--no-remote", "--profile", folder, "--remote-debugging-port", "0"),
@@ -179,7 +175,15 @@ async def open_firefox() -> AsyncIterator[Firefox]:
         try:
             address = await asyncio.wait_for(_address(process.stderr), STARTING)
             drain = asyncio.create_task(process.stderr.read())  # what it says later is no reason for it to wait
-            async with connect(f"{address}/session", proxy=None, compression=None, max_size=None) as socket:
+            # Without pings: a busy machine is no reason to give it up, each command has its bound.
+            async with connect(
+                f"{address}/session",
+                proxy=None,
+                compression=None,
+                max_size=None,
+                open_timeout=STARTING,
+                ping_interval=None,
+            ) as socket:
                 firefox = Firefox(socket)
                 await firefox.begin()
                 try:
@@ -192,11 +196,6 @@ async def open_firefox() -> AsyncIterator[Firefox]:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-
-
-def _write_preferences(profile: Path) -> None:
-    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items()]
-    (profile / "user.js").write_text("\n".join(lines), encoding="utf-8")
 
 
 async def _address(output: asyncio.StreamReader) -> str:

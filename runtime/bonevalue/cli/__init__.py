@@ -6,6 +6,7 @@ One file a group of commands; :mod:`bonevalue.cli.program` turns faults into lin
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 __all__ = ["main", "run"]
@@ -13,15 +14,18 @@ __all__ = ["main", "run"]
 
 def run() -> None:
     """The script ``bv-run``."""
-    from bonevalue.cli.daemon import app
-    from bonevalue.cli.program import execute
-
-    sys.exit(execute(app, "bv-run"))
+    _execute("bonevalue.cli.daemon", "bv-run")
 
 
 def main() -> None:
     """The script ``bv``."""
-    from bonevalue.cli.bv import app
-    from bonevalue.cli.program import execute
+    _execute("bonevalue.cli.bv", "bv")
 
-    sys.exit(execute(app, "bv"))
+
+def _execute(module: str, name: str) -> None:
+    try:
+        app = importlib.import_module(module).app
+        from bonevalue.cli.program import execute
+    except KeyboardInterrupt:
+        sys.exit(130)  # half a second goes by until all is loaded, and nobody wants to read where it was
+    sys.exit(execute(app, name))

@@ -154,7 +154,7 @@ _NAT_TEXTS = {
     NatKind.NONE: "none, others see this machine as {host}",
     NatKind.CONE: "cone (endpoint-independent mapping): direct links with all but symmetric NATs",
     NatKind.SYMMETRIC: "symmetric (each destination sees another port): most links need TURN",
-    NatKind.UNKNOWN: "seen as {seen}; cone or symmetric, one server alone cannot tell",
+    NatKind.UNKNOWN: "seen as {seen}; cone or symmetric, which takes two STUN servers to tell (discovery.stun)",
 }
 _ADVICE_NO_STUN = "have the discovery server answer STUN (discovery.stun), or name a server in ice.servers"
 

@@ -261,7 +261,10 @@ export interface BoneValue {
   removeUser(alias: string): Promise<void>;
   /** Make an account. The password is checked here: the server never sees it. */
   register(host: string, username: string, password: string, options?: { realm?: string }): Promise<void>;
-  /** Change the password, and with it the account's key; contacts follow by themselves. */
+  /**
+   * Change the password, and with it the account's key; contacts follow by themselves. All sessions of the account end,
+   * this one, too: connect again with the new password.
+   */
   changePassword(password: string): Promise<void>;
   /** Another peer in the same page, apart from this one. */
   create(): BoneValue;

@@ -68,6 +68,16 @@ export function useAction<A extends unknown[]>(work: (...args: A) => Promise<voi
   return { run, busy, error };
 }
 
+/** The action of a form, which leaves the page where it is. */
+export function useSubmit(work: () => Promise<void>): Action<[]> & { submit: (event: Event) => void } {
+  const action = useAction(work);
+  const submit = (event: Event): void => {
+    event.preventDefault();
+    void action.run();
+  };
+  return { ...action, submit };
+}
+
 /** Measure a peer while the component is there. */
 export function useMonitor(monitor: Monitor, active = true): Monitor {
   const redraw = useRedraw();

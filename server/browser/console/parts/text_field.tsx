@@ -6,6 +6,8 @@ interface Props {
   value: string;
   onText: (value: string) => void;
   hint?: ComponentChildren;
+  /** What is wrong with it; stands in place of the hint. */
+  problem?: string | undefined;
   /** Beside the control. */
   children?: ComponentChildren;
   type?: 'text' | 'password' | 'search';
@@ -18,8 +20,9 @@ interface Props {
 }
 
 /** A line of text with its label above and a hint below. */
-export function TextField({ label, value, onText, hint, children, type = 'text', exact = false, ...rest }: Props) {
+export function TextField({ label, value, onText, hint, problem, children, type = 'text', exact = false, ...rest }: Props) {
   const id = useId();
+  const said = problem ?? hint;
   return (
     <div class="field">
       <label for={id}>{label}</label>
@@ -32,15 +35,16 @@ export function TextField({ label, value, onText, hint, children, type = 'text',
           spellcheck={false}
           value={value}
           onInput={(event) => onText(event.currentTarget.value)}
-          aria-describedby={hint ? `${id}-hint` : undefined}
+          aria-describedby={said ? `${id}-said` : undefined}
+          aria-invalid={problem !== undefined}
           autoComplete="off"
           {...rest}
         />
         {children}
       </div>
-      {hint && (
-        <p class="hint" id={`${id}-hint`}>
-          {hint}
+      {said && (
+        <p class={problem === undefined ? 'hint' : 'problem'} id={`${id}-said`}>
+          {said}
         </p>
       )}
     </div>

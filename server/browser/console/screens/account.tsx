@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import { ErrorBox } from '../parts/error_box.tsx';
 import { Fingerprint } from '../parts/fingerprint.tsx';
 import { Heading } from '../parts/heading.tsx';
-import { useAction, useStore } from '../parts/hooks.ts';
+import { useStore, useSubmit } from '../parts/hooks.ts';
 import { PasswordField } from '../parts/password_field.tsx';
 
 /** One's own account. */
@@ -51,14 +51,10 @@ export function AccountScreen() {
 function PasswordForm() {
   const store = useStore();
   const [password, setPassword] = useState('');
-  const { run, busy, error } = useAction(async () => {
+  const { submit, busy, error } = useSubmit(async () => {
     await store.changePassword(password);
     setPassword('');
   });
-  const submit = (event: Event): void => {
-    event.preventDefault();
-    void run();
-  };
   return (
     <section class="card" aria-label="Change password">
       <h2>Change password</h2>

@@ -86,7 +86,11 @@ export function CallForm({ field, stream, name, busy, onCall, onCancel }: Props)
       {!raw && field.kind === 'bytes' ? (
         <label class="field">
           <span>File to send as the request</span>
-          <input type="file" onChange={(event) => setFile(event.currentTarget.files?.[0] ?? null)} />
+          <input
+            type="file"
+            aria-invalid={problems.has('0')}
+            onChange={(event) => setFile(event.currentTarget.files?.[0] ?? null)}
+          />
           {problems.has('0') && <span class="problem">{problems.get('0')}</span>}
         </label>
       ) : (
@@ -102,7 +106,7 @@ export function CallForm({ field, stream, name, busy, onCall, onCancel }: Props)
         />
       )}
       <div class="tools">
-        <TextField label="Timeout in seconds" value={seconds} onText={setSeconds} hint={problems.get('timeout')} />
+        <TextField label="Timeout in seconds" value={seconds} onText={setSeconds} problem={problems.get('timeout')} />
         {!stream && peers > 1 && (
           <fieldset class="choices">
             <legend class="unseen">Ask</legend>

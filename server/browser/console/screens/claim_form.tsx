@@ -3,7 +3,7 @@ import { dateText } from '../logic/format.ts';
 import { cleanToken, tokenExpiry } from '../logic/token.ts';
 import { ErrorBox } from '../parts/error_box.tsx';
 import { Fingerprint } from '../parts/fingerprint.tsx';
-import { useAction, useStore } from '../parts/hooks.ts';
+import { useStore, useSubmit } from '../parts/hooks.ts';
 import { TextField } from '../parts/text_field.tsx';
 import type { ContactInfo } from '../../src/types.ts';
 
@@ -13,17 +13,13 @@ export function ClaimForm() {
   const [alias, setAlias] = useState('');
   const [token, setToken] = useState('');
   const [claimed, setClaimed] = useState<ContactInfo | null>(null);
-  const { run, busy, error } = useAction(async () => {
+  const { submit, busy, error } = useSubmit(async () => {
     setClaimed(null);
     setClaimed(await store.bv.claimToken(alias.trim().toLowerCase(), token));
     setAlias('');
     setToken('');
   });
   const expiry = tokenExpiry(token);
-  const submit = (event: Event): void => {
-    event.preventDefault();
-    void run();
-  };
   return (
     <section class="card" aria-label="Claim a token">
       <h2>Claim a token</h2>

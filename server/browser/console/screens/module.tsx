@@ -16,7 +16,8 @@ export function ModulePanel({ id, name, module }: { id: string; name: string; mo
   const store = useStore();
   const heading = useFocus();
   const redraw = useLazyRedraw();
-  const field = useMemo(() => fieldOf(module.request ?? {}), [module]);
+  const schema = JSON.stringify(module.request);
+  const field = useMemo(() => fieldOf(module.request ?? {}), [schema]);
   const [run, setRun] = useState<Asking | Watching | null>(null);
   const latest = useRef(run);
   latest.current = run;
@@ -45,7 +46,9 @@ export function ModulePanel({ id, name, module }: { id: string; name: string; mo
         <SchemaView title="Request schema" schema={module.request} />
         <SchemaView title={module.stream ? 'Item schema' : 'Response schema'} schema={module.response} />
       </div>
+      {/* What was entered fits one schema only; asked again, the peer may have another. */}
       <CallForm
+        key={schema}
         field={field}
         stream={module.stream}
         name={name}

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { ErrorBox } from '../parts/error_box.tsx';
 import { Heading } from '../parts/heading.tsx';
-import { useAction, useStore } from '../parts/hooks.ts';
+import { useStore, useSubmit } from '../parts/hooks.ts';
 import { PasswordField } from '../parts/password_field.tsx';
 import { ServerOptions } from '../parts/server_options.tsx';
 import { TextField } from '../parts/text_field.tsx';
@@ -12,15 +12,11 @@ export function RegisterForm() {
   const [username, setUsername] = useState('');
   const [password, setPassword] = useState('');
   const [realm, setRealm] = useState('');
-  const { run, busy, error } = useAction(async () => {
+  const { submit, busy, error } = useSubmit(async () => {
     const options = realm ? { realm } : {};
     await store.register(username.trim(), password, options);
     await store.signIn(username.trim(), password, { ...options, visible: false });
   });
-  const submit = (event: Event): void => {
-    event.preventDefault();
-    void run();
-  };
   return (
     <form onSubmit={submit}>
       <Heading title="Make an account" />

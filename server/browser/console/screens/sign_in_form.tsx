@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { ErrorBox } from '../parts/error_box.tsx';
 import { Heading } from '../parts/heading.tsx';
-import { useAction, useStore } from '../parts/hooks.ts';
+import { useStore, useSubmit } from '../parts/hooks.ts';
 import { PasswordField } from '../parts/password_field.tsx';
 import { ServerOptions } from '../parts/server_options.tsx';
 import { TextField } from '../parts/text_field.tsx';
@@ -12,13 +12,9 @@ export function SignInForm() {
   const [password, setPassword] = useState('');
   const [realm, setRealm] = useState('');
   const [visible, setVisible] = useState(false);
-  const { run, busy, error } = useAction(() =>
+  const { submit, busy, error } = useSubmit(() =>
     store.signIn(username.trim(), password, { visible, ...(realm && { realm }) }),
   );
-  const submit = (event: Event): void => {
-    event.preventDefault();
-    void run();
-  };
   return (
     <form onSubmit={submit}>
       <Heading title="Sign in" />

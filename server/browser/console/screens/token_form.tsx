@@ -3,7 +3,7 @@ import { dateText, spanText } from '../logic/format.ts';
 import { tokenExpiry } from '../logic/token.ts';
 import { CopyButton } from '../parts/copy_button.tsx';
 import { ErrorBox } from '../parts/error_box.tsx';
-import { useAction, useStore } from '../parts/hooks.ts';
+import { useStore, useSubmit } from '../parts/hooks.ts';
 import { TextField } from '../parts/text_field.tsx';
 
 /** Makes a token for somebody. */
@@ -11,16 +11,12 @@ export function TokenForm() {
   const store = useStore();
   const [alias, setAlias] = useState('');
   const [made, setMade] = useState<{ alias: string; token: string } | null>(null);
-  const { run, busy, error } = useAction(async () => {
+  const { submit, busy, error } = useSubmit(async () => {
     const name = alias.trim().toLowerCase();
     const { token } = await store.bv.requestToken(name);
     setMade({ alias: name, token });
     setAlias('');
   });
-  const submit = (event: Event): void => {
-    event.preventDefault();
-    void run();
-  };
   return (
     <section class="card" aria-label="Request a token">
       <h2>Request a token</h2>
