@@ -19,19 +19,20 @@ from bonevalue.errors import (
     BadRequest,
     BoneValueError,
     Cancelled,
-    Deadline,
     LinkLost,
     ProtocolError,
     RemoteProtocolError,
     Slow,
 )
 from bonevalue.flow import Flow
+from bonevalue.holding import Holding
 from bonevalue.host import Host
 from bonevalue.items import Items, ReceivedItems, SingleItem, hand_over
 from bonevalue.life import LinkLife, State
 from bonevalue.link import Connection, Link
 from bonevalue.link_calls import CallMoved, LinkAnswer, OpenStream, fail_call
 from bonevalue.module import Caller
+from bonevalue.pings import Pings
 from bonevalue.wire import frames
 from bonevalue.wire.calls import CallTable, LinkState, Proof
 from bonevalue.wire.events import (
@@ -101,11 +102,10 @@ class PeerLink:
         self.ended = ""
         self._link = link
         self._host = host
-        self._idle_timeout = idle_timeout
         self._on_closed = on_closed
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
-        self.opened_at = self.used_at = now = time.monotonic()
+        self.opened_at = now = time.monotonic()
         self._table = CallTable(
             offerer=offerer,
             proof=proof,
@@ -119,12 +119,7 @@ class PeerLink:
         self.gone: asyncio.Future[BoneValueError] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        #: Whether a call of ours wanted the link kept; the hold that comes with dialling alone ends with its first use.
-        self._kept = False
-        self._was_used = False
-        self._hold_timer: asyncio.TimerHandle | None = None
-        if offerer:
-            self._hold_timer = self._loop.call_later(idle_timeout, self._hold_over)
+        self._holding = Holding(self._table, idle_timeout, dialled=offerer, on_let_go=self._carry_out)
         #: What goes out.
         self._flow = Flow(
             link,
@@ -135,9 +130,7 @@ class PeerLink:
             on_idle=self._now_idle,
             on_stalled=self._violated,
         )
-        self._pongs: dict[int, asyncio.Future[float]] = {}
-        #: The ping that ends the doubt about the path, 0 if there is none.
-        self._doubt = 0
+        self._pings = Pings(self._table, self._flow.wake)
         link.on_message = self._receive
         link.on_closed = self._lost
         self._flow.wake()
@@ -153,9 +146,12 @@ class PeerLink:
     @property
     def wanted_until(self) -> float:
         """Until when this side wants the link kept, in monotonic seconds; 0 if no call of ours asked for that."""
-        if not self._kept:
-            return 0.0
-        return self._idle_timeout + (self.used_at if self._table.idle else time.monotonic())
+        return self._holding.until
+
+    @property
+    def used_at(self) -> float:
+        """When the last call on it ended, or it was opened, in monotonic seconds."""
+        return self._holding.used_at
 
     @property
     def is_wanted(self) -> bool:
@@ -170,7 +166,7 @@ class PeerLink:
     @property
     def doubted(self) -> bool:
         """The path may be broken: until the other side has answered, new calls are better made over another link."""
-        return self._doubt > 0
+        return self._pings.doubted
 
     @property
     def acknowledged(self) -> int:
@@ -306,9 +302,8 @@ class PeerLink:
             error.peer = self.remote.id
             raise
         self._host.counters.calls_made += 1
-        if keep_alive and not self._kept:
-            self._kept = True
-            self._table.hold(True)
+        if keep_alive:
+            self._holding.want()
         self._flow.wake_for_call()
         if call.deadline < self._timer_due:
             self._arm()
@@ -416,17 +411,7 @@ class PeerLink:
         """
         if self.gone.done():
             raise copy(self.gone.result())
-        pong: asyncio.Future[float] = self._loop.create_future()
-        number = self._table.ping(time.monotonic())
-        self._pongs[number] = pong
-        self._flow.wake()
-        try:
-            async with asyncio.timeout(timeout):
-                return await pong
-        except TimeoutError:
-            raise Deadline(f"no answer to a ping within {timeout:g} s") from None
-        finally:
-            self._pongs.pop(number, None)
+        return await self._pings.measure(timeout)
 
     def doubt(self) -> None:
         """
@@ -436,8 +421,7 @@ class PeerLink:
         reaches it. The answer to a ping from now on does.
         """
         if not self.gone.done():
-            self._doubt = self._table.ping(time.monotonic())
-            self._flow.wake()
+            self._pings.doubt()
 
     # -- end -----------------------------------------------------------------------------------------------------------
 
@@ -496,19 +480,17 @@ class PeerLink:
         self.missed_until = self.wanted_until
         self._table.close(error)
         self._flow.close()
-        for handle in (self._timer, self._hold_timer):
-            if handle is not None:
-                handle.cancel()
-        self._timer = self._hold_timer = None
+        self._holding.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.gone.set_result(error)
         if not self._proved.done():
             self._proved.set_exception(error)
             self._proved.exception()
         for event in self._table.events():
             _HANDLERS[type(event)](self, event)
-        for pong in self._pongs.values():
-            if not pong.done():
-                pong.set_exception(copy(error))
+        self._pings.fail(error)
         self._link.close()
         self.life.end(State.LOST if why == "lost" else State.CLOSED, why)
         self._on_closed(self)
@@ -613,11 +595,7 @@ class PeerLink:
 
     def _pong_received(self, event: PongReceived) -> None:
         self._flow.round_trip(event.number, event.round_trip)
-        if event.number >= self._doubt:
-            self._doubt = 0
-        pong = self._pongs.get(event.number)
-        if pong is not None and not pong.done():
-            pong.set_result(event.round_trip)
+        self._pings.answered(event.number, event.round_trip)
 
     def _drained(self, event: Drained) -> None:
         if not self.gone.done():
@@ -641,9 +619,7 @@ class PeerLink:
 
     def _now_idle(self) -> None:
         """The last call under way has ended."""
-        self.used_at = time.monotonic()
-        if self._was_used and not self._kept:
-            self._table.hold(False)
+        self._holding.idle()
         self._carry_out()
         self._on_idle(self)
 
@@ -651,33 +627,15 @@ class PeerLink:
         """A call of ours has ended: hold the link for some time, or let it go if no call wanted it kept."""
         if self.gone.done():
             return
-        self._was_used = True
-        if self._kept and self._hold_timer is None:
-            self._hold_timer = self._loop.call_later(self._idle_timeout, self._hold_over)
+        self._holding.used()
         if self._table.idle:
             self._now_idle()
 
     def keep(self, until: float) -> None:
         """Hold it as a call of ours would, until that moment (monotonic seconds) if it is not used."""
-        if self.gone.done():
-            return
-        self._kept = True
-        self.used_at = min(time.monotonic(), until - self._idle_timeout)
-        self._table.hold(True)
-        if self._hold_timer is None:
-            self._hold_timer = self._loop.call_later(self._idle_timeout / 10, self._hold_over)
-        self._flow.wake()
-
-    def _hold_over(self) -> None:
-        self._hold_timer = None
-        idle_until = self.used_at + self._idle_timeout
-        if not self._table.idle or time.monotonic() < idle_until:
-            wait = max(idle_until - time.monotonic(), self._idle_timeout / 10)
-            self._hold_timer = self._loop.call_later(wait, self._hold_over)
-            return
-        self._kept = False
-        self._table.hold(False)
-        self._carry_out()
+        if not self.gone.done():
+            self._holding.keep(until)
+            self._flow.wake()
 
 
 def _nothing(*_: object) -> None:

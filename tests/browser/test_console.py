@@ -13,15 +13,20 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from signal import SIGTERM
-from typing import Literal
+from typing import Any, Literal
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
 
+from bonevalue.peer import Peer
+from bonevalue.serving import ServedModule
 from tests.support import house
 from tests.support.processes import PASSWORD
 from tests.support.tabs import PATIENCE, ProbeDaemon, World, open_world
 
+#: Every screen is drawn and looked at four times.
+pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "console"
 AXE = ROOT / "server" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
@@ -381,6 +386,29 @@ async def test_what_peers_send_is_never_more_than_text(stage: Stage) -> None:
     await shoot(page, "evil")
     assert await page.locator("img").count() == 0
     assert await page.title() != "taken"
+
+
+async def test_a_form_goes_with_the_schema_that_it_was_made_from(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer says something else of a module when it is asked again: the form is made anew."""
+    stage.world.serve("alice")
+    properties: dict[str, Any] = {"sensor": {"type": "string"}}
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    monkeypatch.setattr(ServedModule, "request_schema", property(lambda module: schema))
+
+    async def fickle(request: Any) -> Any:
+        return request
+
+    async with Peer(stage.world.address, "alice", PASSWORD) as peer:
+        peer.module("Home.Fickle", fickle)
+        page = await stage.sign_in("alice", f"#/peers/{peer.id}/modules/Home.Fickle")
+        await page.get_by_label("sensor").fill("t1")
+        properties["place"] = {"type": "object", "properties": {"room": {"type": "string"}}}
+        schema["required"] = ["place"]
+        await page.get_by_role("button", name="Ask for modules again").click()
+        await page.get_by_label("room").fill("attic")
+        await expect(page.get_by_label("sensor")).to_have_value("")
+        await call(page)
+        await expect(answer(page)).to_contain_text('"room": "attic"')
 
 
 async def test_all_of_it_by_keyboard(stage: Stage) -> None:

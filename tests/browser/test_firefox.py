@@ -29,7 +29,7 @@ from tests.support.units import FILES, Outcome, bundle, failures
 ROOT = Path(__file__).parents[2]
 
 #: The unit tests take half a minute on a busy machine, Firefox itself some seconds to start.
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 @dataclass
@@ -214,16 +214,19 @@ async def test_a_server_that_restarts_and_a_tab_that_closes(firefox: Firefox, wo
     await tab.sees(other.id, daemon.id)
     await daemon.sees(tab.id, other.id)
     own_id = tab.id
+    assert await tab.ask(target=daemon.id, module="Probe.Echo", request=1) == {"response": 1}
     await asyncio.to_thread(world.stop_server, SIGKILL)
     for each in (tab, other):
         await eventually(partial(each.evaluate, "!$BV.online"))
+    assert await tab.ask(target=daemon.id, module="Probe.Echo", request=2) == {"response": 2}, "a link needs no server"
     await asyncio.to_thread(world.start_server)
     for each in (tab, other):
         await eventually(partial(each.evaluate, "$BV.online"))
     assert await tab.evaluate("$BV.getId()") == own_id
-    await tab.sees(other.id, daemon.id)
-    for peer in (other, daemon):
-        assert await tab.ask(target=peer.id, module="Probe.Echo", request="again") == {"response": "again"}
+    # These two are introduced to each other only now.
+    assert await tab.ask(target=other.id, module="Probe.Echo", request=3) == {"response": 3}
+    await asyncio.to_thread(daemon.process.wait_for, "online as")
+    await daemon.sees(other.id)
 
     calls = [
         asyncio.create_task(Pair(caller, other, "alice").code("Probe.Wait", f"until you close, {caller.id}"))

@@ -33,7 +33,7 @@ BROWSERS_OWN = re.compile(
     r"Firefox can’t establish a connection to the server at wss?:|The connection to wss?:|WebRTC: "
 )
 #: Seconds for the browser to start, for one command, and to end.
-STARTING, ANSWERING, ENDING = 60.0, 180.0, 20.0
+STARTING, ANSWERING, ENDING = 60.0, 300.0, 20.0
 
 
 class FirefoxError(Exception):

@@ -19,7 +19,7 @@ const ADVICE: Record<string, string> = {
     'Do not go on. Somebody in between may be lying: compare fingerprints with the owner in another way.',
   link_limit: 'Wait until other links of that peer have ended.',
   link_lost: 'Whether the call ran is unknown. Look before you repeat it.',
-  login_refused: 'Check username and password. After many tries the account is locked for a while.',
+  login_refused: 'Enter both again. A lock ends by itself.',
   name_taken: 'Choose another username.',
   no_module: 'Look at the list of modules again: the peer may have been started with other settings.',
   no_target: 'Wait until the peer is back, or choose another.',
