@@ -426,9 +426,13 @@ async def test_a_contact_passes_one_off_as_another(cast: Cast) -> None:
         blob, signature, _ = introductions.make_answer(incoming, sdp, now_ms)
         peer._discovery.send(PeerResponse(alice.id, None, Binary(blob), Binary(signature)))
 
+    def keep(response: PeerResponse) -> None:
+        if not passed_on.done():
+            passed_on.set_result(response)
+
     with (
         mock.patch.object(peer._links._dialler, "answer", answer),
-        mock.patch.object(peer._links._dialler, "receive_response", passed_on.set_result),
+        mock.patch.object(peer._links._dialler, "receive_response", keep),
     ):
         cast.stage.attack()
         await alice.fails("carol", carol)
