@@ -18,17 +18,20 @@ class Holding:
     Args:
         table: of the link; tells the other side.
         idle_timeout: seconds for which a hold lasts after its last use.
+        opened_at: when the link was opened, in monotonic seconds.
         dialled: whether this side made the link: then it holds it to begin with.
         on_let_go: called when the link is no longer held.
     """
 
-    def __init__(self, table: CallTable, idle_timeout: float, *, dialled: bool, on_let_go: Callable[[], None]) -> None:
+    def __init__(
+        self, table: CallTable, idle_timeout: float, *, opened_at: float, dialled: bool, on_let_go: Callable[[], None]
+    ) -> None:
         self._table = table
         self._idle_timeout = idle_timeout
         self._on_let_go = on_let_go
         self._loop = asyncio.get_running_loop()
-        #: When a call ended last, in monotonic seconds.
-        self.used_at = time.monotonic()
+        #: When a call ended last, in monotonic seconds; ``opened_at`` itself if none has.
+        self.used_at = opened_at
         #: Whether a call of ours wanted the link kept; the hold that comes with dialling alone ends with its first use.
         self._kept = False
         self._was_used = False

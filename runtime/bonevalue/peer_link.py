@@ -119,7 +119,7 @@ class PeerLink:
         self.gone: asyncio.Future[BoneValueError] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._holding = Holding(self._table, idle_timeout, dialled=offerer, on_let_go=self._carry_out)
+        self._holding = Holding(self._table, idle_timeout, opened_at=now, dialled=offerer, on_let_go=self._carry_out)
         #: What goes out.
         self._flow = Flow(
             link,
@@ -150,7 +150,7 @@ class PeerLink:
 
     @property
     def used_at(self) -> float:
-        """When the last call on it ended, or it was opened, in monotonic seconds."""
+        """When the last call on it ended, in monotonic seconds; ``opened_at`` itself if none has."""
         return self._holding.used_at
 
     @property

@@ -356,6 +356,17 @@ async def test_a_request_over_the_limit_is_not_sent(meeting: Meeting) -> None:
 # -- the life of a link ----------------------------------------------------------------------------------------------
 
 
+async def test_a_link_that_no_call_has_used_yet_can_be_told_apart() -> None:
+    """The pool leaves it alone for a moment: whoever asked for it has not called yet."""
+    meeting = await meet()
+    meeting.serve("Echo", echo)
+    links = (meeting.ours, meeting.theirs)
+    assert all(link.used_at == link.opened_at for link in links)
+    await meeting.ours.call("Echo", 1, 5)
+    assert all(link.used_at > link.opened_at for link in links)
+    await meeting.close()
+
+
 async def test_a_link_that_no_call_wants_kept_is_closed_at_once() -> None:
     meeting = await meet()
     meeting.serve("Echo", echo)

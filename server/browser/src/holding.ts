@@ -4,8 +4,8 @@ import { milliseconds, now } from './timing.ts';
 import type { CallTable } from './wire/calls.ts';
 
 export class Holding {
-  /** When a call ended last, in monotonic seconds. */
-  usedAt = now();
+  /** When a call ended last, in monotonic seconds; when the link was opened if none has. */
+  usedAt: number;
   readonly #table: CallTable;
   readonly #idleTimeout: number;
   readonly #onLetGo: () => void;
@@ -15,10 +15,12 @@ export class Holding {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /**
+   * @param openedAt when the link was opened.
    * @param idleTimeout seconds for which a hold lasts after its last use.
    * @param onLetGo called when the link is no longer held.
    */
-  constructor(table: CallTable, idleTimeout: number, onLetGo: () => void) {
+  constructor(table: CallTable, openedAt: number, idleTimeout: number, onLetGo: () => void) {
+    this.usedAt = openedAt;
     this.#table = table;
     this.#idleTimeout = idleTimeout;
     this.#onLetGo = onLetGo;

@@ -115,7 +115,7 @@ export class PeerLink {
       carryOut: () => this.#carryOut(),
       nowIdle: () => this.#nowIdle(),
     };
-    this.#holding = new Holding(this.#table, idleTimeout, () => this.#carryOut());
+    this.#holding = new Holding(this.#table, this.openedAt, idleTimeout, () => this.#carryOut());
     link.onMessage = (message) => this.#pump(() => this.#table.receive(message, now()));
     link.onClosed = (reason) => this.#lost(reason);
     this.#flow.wake();

@@ -46,6 +46,15 @@ test('frames of one turn share a message, and a lone call goes at once', () =>
     assert.ok(bob.pipe.sent.length <= 4, `${bob.pipe.sent.length} messages`);
   }));
 
+test('a link that no call has used yet can be told apart: the pool leaves it alone for a moment', () =>
+  linked(async (alice, bob) => {
+    echo({ bob });
+    for (const { link } of [alice, bob]) assert.equal(link.usedAt, link.openedAt);
+    await new Promise((done) => setTimeout(done, 5));
+    await call(alice, 'Echo', 1);
+    for (const { link } of [alice, bob]) assert.ok(link.usedAt > link.openedAt);
+  }));
+
 test('a small call overtakes a long body', () =>
   linked(async (alice, bob) => {
     const order: number[] = [];
