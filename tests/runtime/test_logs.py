@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 
 from bonevalue import logs
+
+
+@pytest.fixture(autouse=True)
+def undone() -> Iterator[None]:
+    """What is set up here is for the whole process, and other tests run in it."""
+    root = logging.getLogger()
+    levels = {name: logging.getLogger(name).level for name in (*logs._NOISY, *logs._NEVER, *logs._NOISIER)}
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
 
 
 def test_json_lines_carry_everything(capsys: pytest.CaptureFixture[str]) -> None:
