@@ -64,9 +64,9 @@ ECHO = """\
 import socket, sys, time
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.connect((sys.argv[1], 9000))
+sock.settimeout(float(sys.argv[3]))
 for n in range(int(sys.argv[2])):
     sock.send(str(n).encode())
-    sock.settimeout(0.15)
     begun = time.monotonic()
     try:
         while not sock.recv(100).startswith(b'["%d",' % n):
@@ -256,14 +256,15 @@ def test_a_silenced_box_lets_nothing_through_until_it_is_lifted(mirror: Lab) -> 
 
 def test_a_slow_wire_takes_its_time_both_ways(mirror: Lab) -> None:
     host = mirror.host("slow", mirror.box("open", delay=0.05))
-    trips = [float(line) for line in host.space.run(sys.executable, "-c", ECHO, SERVERS[0], "20").splitlines()]
+    trips = [float(line) for line in host.space.run(sys.executable, "-c", ECHO, SERVERS[0], "20", "10").splitlines()]
     assert len(trips) == 20
-    assert 0.1 <= sorted(trips)[10] < 0.15
+    # What a busy machine adds is not the wire's: the quickest of them shows that.
+    assert 0.1 <= min(trips) < 0.15
 
 
 def test_a_lossy_box_loses_about_as_much_as_it_is_told(mirror: Lab) -> None:
     host = mirror.host("lossy", mirror.box("open", loss=0.3))
-    trips = host.space.run(sys.executable, "-c", ECHO, SERVERS[0], "60").splitlines()
+    trips = host.space.run(sys.executable, "-c", ECHO, SERVERS[0], "60", "0.15").splitlines()
     # 0.7 * 0.7 of sixty, within six standard deviations.
     assert 6 <= len(trips) <= 53
 

@@ -200,21 +200,22 @@ class Intruder:
         """Send one frame."""
         self.link.send(frames.encode(kind, call, payload, flags))
 
-    async def receives(self, kind: FrameType, call: int | None = None) -> Frame:
-        """Wait for a frame, of that call if one is given; what came before stays to be found."""
+    async def receives(self, *kinds: FrameType, call: int | None = None, within: float = 10.0) -> Frame:
+        """Wait for a frame of one of these kinds, of that call if one is given; what came before stays to be found."""
+        names = " or ".join(kind.name for kind in kinds)
 
         def found() -> Frame | None:
-            fitting = (f for f in self._link.frames if f.type is kind and call in (None, f.call))
+            fitting = (f for f in self._link.frames if f.type in kinds and call in (None, f.call))
             return next(fitting, None)
 
-        await until(lambda: found() or self.closed, what=f"a frame {kind.name}")
+        await until(lambda: found() or self.closed, within, what=f"a frame {names}")
         frame = found()
-        assert frame is not None, f"the link ended ({self.closed}) without {kind.name}"
+        assert frame is not None, f"the link ended ({self.closed}) without {names}"
         return frame
 
     async def refused(self, call: int) -> ErrorBody:
         """Wait for the error that a call gets."""
-        return frames.decode_error((await self.receives(FrameType.ERROR, call)).payload)
+        return frames.decode_error((await self.receives(FrameType.ERROR, call=call)).payload)
 
     def count(self, kind: FrameType) -> int:
         """How many frames of a kind have come."""
