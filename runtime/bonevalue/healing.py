@@ -13,7 +13,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from bonevalue.errors import BoneValueError, IdentityMismatch, LinkLost, NotTrusted
@@ -120,7 +119,8 @@ class Healing:
 
     async def _ask(self, link: PeerLink) -> None:
         try:
-            await self._end_if_silent(link, "the server says that the peer has left, and it does not answer")
+            if not await _answers(link):
+                link.lose("the server says that the peer has left, and it does not answer")
         finally:
             self._asked.discard(link)
 
@@ -173,10 +173,17 @@ async def _answers(link: PeerLink) -> bool:
     another network now and its NAT does not know that one. A ping may wait behind much else; but if that is
     acknowledged meanwhile, and not only what was under way when the network changed, it gets through.
     """
-    acknowledged = 0
-    for _ in range(2):
-        acknowledged = link.acknowledged
-        with suppress(BoneValueError):  # no answer, or the link has ended
-            await link.ping(PROBE / 2)
-            return True
-    return link.acknowledged > acknowledged
+    by_the_middle = link.acknowledged
+
+    def look() -> None:
+        nonlocal by_the_middle
+        by_the_middle = link.acknowledged
+
+    middle = asyncio.get_running_loop().call_later(PROBE / 2, look)
+    try:
+        await link.ping(PROBE)
+    except BoneValueError:  # no answer, or the link has ended
+        return link.acknowledged > by_the_middle
+    finally:
+        middle.cancel()
+    return True

@@ -436,6 +436,11 @@ class PeerLink:
             why = "closed" if error is None or isinstance(error, LinkLost) else error.code
             self._end(error or LinkLost("the link was closed"), why)
 
+    def lose(self, reason: str) -> None:
+        """The remote peer is gone, or out of reach: end the link at once, as one that is lost."""
+        if not self.gone.done():
+            self._violated(LinkLost(reason))
+
     # -- the pump ------------------------------------------------------------------------------------------------------
 
     def _receive(self, message: bytes) -> None:

@@ -169,6 +169,16 @@ export class Flow {
     this.#link.lowWater = this.#window.refill;
   }
 
+  /**
+   * Whether what waits to be sent gets away, from now until it is asked. While something waits, what leaves shows that
+   * the remote peer acknowledges: it is let out only as that comes.
+   */
+  watchLeaving(): () => boolean {
+    const link = this.#link;
+    const left = this.#sent - link.buffered;
+    return link.buffered ? () => this.#sent - link.buffered > left : () => false;
+  }
+
   // -- a remote peer that does not keep up ----------------------------------------------------------------------------
 
   /** Whether new work may be taken on. */
@@ -204,7 +214,6 @@ export class Flow {
     const time = now();
     const late = time - this.#lookedAt > LATE;
     this.#lookedAt = time;
-    // While something waits, what leaves shows that the remote peer acknowledges: it is let out only as that comes.
     if (left !== this.#left) this.#table.acknowledged(time);
     if (left !== this.#left || late) {
       this.#left = left;

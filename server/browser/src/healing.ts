@@ -19,12 +19,20 @@ const YIELD = 1.5;
 /** Longest first delay between two attempts to bring a link back, and longest of all, in seconds. */
 const [FIRST_RETRY, LONGEST_RETRY] = [0.5, 10];
 
-/** Whether what is sent reaches the other side, and its answers reach us; that something comes is no answer. */
-const answers = (link: PeerLink): Promise<boolean> =>
-  link.ping(PROBE).then(
+/**
+ * Whether what is sent reaches the other side, and its answers reach us; that something comes is no answer. A ping may
+ * wait behind much else; but if that leaves meanwhile, and not only what was let out when the path broke, it gets
+ * through.
+ */
+async function answers(link: PeerLink): Promise<boolean> {
+  const answer = link.ping(PROBE).then(
     () => true,
     () => false,
   );
+  await settles(answer, PROBE / 2);
+  const leaves = link.watchLeaving();
+  return (await answer) || leaves();
+}
 
 async function endIfSilent(link: PeerLink, why: string): Promise<void> {
   if (!(await answers(link))) link.close(new BVError('link_lost', `${why}, and nothing gets through on this link`));
@@ -32,9 +40,11 @@ async function endIfSilent(link: PeerLink, why: string): Promise<void> {
 
 export class Healing {
   readonly #pool: Pool;
-  /** The peers whose links are being brought back, and the links that are examined. */
+  /** The peers whose links are being brought back. */
   readonly #healing = new Set<string>();
+  /** The links that are examined, and those that are asked whether their peer is still there. */
   readonly #examined = new Set<PeerLink>();
+  readonly #asked = new Set<PeerLink>();
   readonly #stop = new AbortController();
   #changed = later<void>();
 
@@ -97,7 +107,7 @@ export class Healing {
     if (!(await answers(link)) && !link.ended) {
       link.doubt();
       // Until then, another link would look as if both sides had dialled at once, and might be the one that goes.
-      const wait = link.openedAt + GLARE_WINDOW - now();
+      const wait = Math.max(0, link.openedAt + GLARE_WINDOW - now());
       await settles(sleep(wait, this.#stop.signal), wait + 1);
       if (link.doubted && !link.ended) {
         await this.#redial(link.remote.id, Math.max(link.wantedUntil, now() + LONGEST_RETRY));
@@ -107,10 +117,10 @@ export class Healing {
   }
 
   async #ask(link: PeerLink): Promise<void> {
-    if (!link.usable || this.#examined.has(link)) return;
-    this.#examined.add(link);
-    await endIfSilent(link, 'the peer has left, says the server');
-    this.#examined.delete(link);
+    if (!link.usable || this.#asked.has(link)) return;
+    this.#asked.add(link);
+    if (!(await answers(link))) link.lose('the server says that the peer has left, and it does not answer');
+    this.#asked.delete(link);
   }
 
   /** Try until there is a link, or the time is over for which one is wanted. */

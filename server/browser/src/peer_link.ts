@@ -169,6 +169,11 @@ export class PeerLink {
     return this.#flow.buffered;
   }
 
+  /** Whether what waits to be sent gets away, from now until it is asked. */
+  watchLeaving(): () => boolean {
+    return this.#flow.watchLeaving();
+  }
+
   /** Wait until the other side has proved who it is; `identity_mismatch`, `link_lost`. */
   prove(): Promise<void> {
     return this.#proving.promise;
@@ -332,6 +337,11 @@ export class PeerLink {
   /** Close at once; calls under way fail with `error`. */
   close(error: BVError = new BVError('link_lost', 'the link was closed')): void {
     this.#end(error, error.code === 'link_lost' ? 'closed' : error.code);
+  }
+
+  /** The remote peer is gone, or out of reach: end the link at once, as one that is lost. */
+  lose(why: string): void {
+    this.#violated(new BVError('link_lost', why));
   }
 
   // -- the pump -------------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ export class FakeLink {
   /** Whether it answers to pings, and how many there were. */
   answers = true;
   pings = 0;
+  /** Whether what waits to be sent gets away. */
+  leaves = false;
   onGone: (link: FakeLink) => void = () => {};
   readonly #gone = Promise.withResolvers<BVError>();
 
@@ -47,6 +49,10 @@ export class FakeLink {
     this.#end(error, 'closed');
   }
 
+  lose(reason: string): void {
+    this.#end(new BVError('link_lost', reason), 'lost');
+  }
+
   keep(until: number): void {
     this.keptUntil = until;
   }
@@ -60,6 +66,10 @@ export class FakeLink {
     if (this.answers) return 0.01;
     await new Promise((done) => setTimeout(done, seconds * 1000));
     throw new BVError('deadline', 'no answer');
+  }
+
+  watchLeaving(): () => boolean {
+    return () => this.leaves;
   }
 
   /** A call on it has ended. */

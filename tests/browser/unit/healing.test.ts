@@ -244,7 +244,41 @@ timed('a peer that left and does not answer is lost', async ({ clock, fakes, hea
   await clock.advance(2.9);
   assert.equal(link.ended, '');
   await clock.advance(0.2);
-  assert.equal(link.ended, 'closed');
+  assert.equal(link.ended, 'lost');
   assert.match((await link.gone).message, /has left/);
   assert.deepEqual([other.pings, other.ended], [0, '']);
 });
+
+timed('a ping may wait behind what leaves meanwhile', async ({ clock, fakes, healing }) => {
+  const [asked, replaced] = [fakes.taken('7'), fakes.taken('8')];
+  for (const link of [asked, replaced]) [link.answers, link.leaves] = [false, true];
+  healing.peerLeft('7');
+  void healing.replaced(replaced.real);
+  await clock.advance(20);
+  assert.deepEqual([asked.pings, asked.ended, replaced.pings, replaced.ended], [1, '', 1, '']);
+});
+
+timed('one that is examined already can be lost all the same', async ({ clock, fakes, healing }) => {
+  const link = fakes.taken('7');
+  failing(fakes, 'connect_failed');
+  link.answers = false;
+  healing.networkChanged();
+  await clock.advance(1);
+  healing.peerLeft('7');
+  await clock.advance(3.1);
+  assert.equal(link.ended, 'lost');
+});
+
+test('a link that ends because its peer left counts as lost, and comes back if it is wanted', () =>
+  Wire.run(async (wire) => {
+    const [alice, bob] = [wire.node('alice', 1), wire.node('bob', 2)];
+    await alice.call(bob, 1);
+    const [before] = alice.links.pool.links();
+    before!.ping = async () => {
+      throw new BVError('deadline');
+    };
+    alice.links.peerLeft('2');
+    await until(() => before!.ended === 'lost');
+    assert.equal(before!.life.state, 'lost');
+    await until(() => alice.links.pool.current('2') !== null);
+  }));

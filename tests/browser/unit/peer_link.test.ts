@@ -55,6 +55,25 @@ test('a link that no call has used yet can be told apart: the pool leaves it alo
     for (const { link } of [alice, bob]) assert.ok(link.usedAt > link.openedAt);
   }));
 
+test('whether what waits gets away can be watched', () =>
+  linked(async (alice, bob) => {
+    echo({ bob });
+    await until(() => alice.pipe.buffered === 0);
+    const nothingWaits = alice.link.watchLeaving();
+    await call(alice, 'Echo', 1);
+    assert.equal(nothingWaits(), false, 'what never had to wait shows nothing');
+    alice.pipe.held = true;
+    const held = call(alice, 'Echo', 2);
+    await until(() => alice.pipe.buffered > 0);
+    const leaves = alice.link.watchLeaving();
+    const more = call(alice, 'Echo', 3);
+    await new Promise((done) => setTimeout(done, 5));
+    assert.equal(leaves(), false);
+    alice.pipe.letGo();
+    assert.deepEqual(await Promise.all([held, more]), [2, 3]);
+    assert.equal(leaves(), true);
+  }));
+
 test('a small call overtakes a long body', () =>
   linked(async (alice, bob) => {
     const order: number[] = [];
