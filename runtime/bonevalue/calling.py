@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from copy import copy
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from bonevalue.errors import BoneValueError, Deadline, IdentityMismatch, LinkLost, NoTarget
@@ -27,6 +28,9 @@ from bonevalue.wire.signals import PeerEntry
 __all__ = ["Calls", "Ping"]
 
 logger = logging.getLogger(__name__)
+
+#: Whom a peer sees before it is started.
+NOT_STARTED: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Calls:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         #: The peers that may be called just now, id to name: a view that changes with them.
-        self.online: Mapping[str, str] = {}
+        self.online: Mapping[str, str] = NOT_STARTED
         self.default_timeout = default_timeout
         self.spawn = spawn
         self._pool = pool
@@ -91,7 +95,8 @@ class Calls:
                 return peer
         peers = self.resolve(query)
         if not peers:
-            raise NoTarget(f"nobody is online under {query!r}")
+            why = "; this peer has not been started" if self.online is NOT_STARTED else ""
+            raise NoTarget(f"nobody is online under {query!r}{why}")
         return next((peer for peer in peers if self._pool.current(peer.id) is not None), peers[0])
 
     def _of_id(self, peer_id: str) -> PeerEntry | None:

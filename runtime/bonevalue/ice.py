@@ -1,7 +1,8 @@
 """
 The STUN and TURN servers of one peer: those of its settings, and those that the discovery server hands out.
 
-- Only credentials that still hold are used, by our own monotonic clock. Stale ones are asked for anew first.
+- Only credentials that still hold are used, by a clock of our own that goes on while the machine sleeps. Stale ones
+  are asked for anew first.
 - A server that is gone would cost each connection its time. It is left out until it answers again, which is tried
   beside, less and less often. All servers are tried so as soon as they are known. If all STUN servers, or all TURN
   servers, are left out, a connection first gives them another chance, a short one. A server that refuses is there, and
@@ -79,6 +80,13 @@ class _Silent:
         self.timer: asyncio.TimerHandle | None = None
 
 
+def _seconds() -> float:
+    """Monotonic seconds, with those in which this machine slept: a credential runs out meanwhile."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
 class Ice:
     """
     What connections are made with.
@@ -98,7 +106,7 @@ class Ice:
         *,
         refresh: Callable[[], Awaitable[object]],
         ca_file: Path | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _seconds,
         probe: Callable[[IceUrl, IceConfig], Awaitable[ServerOutcome]] = probe,
     ) -> None:
         self._relay_only = settings.policy == "relay"

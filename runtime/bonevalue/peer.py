@@ -202,6 +202,7 @@ class Peer:
         self._online: asyncio.Future[None] | None = None
         self._offline_told = False
         self._stopped: asyncio.Task[None] | None = None
+        self._trust: Trust | None = None
         rpc = settings.rpc
         self._host = Host(
             LinkSettings(
@@ -271,24 +272,24 @@ class Peer:
         address = Address.parse(self.settings.server.address)
         realm = self.settings.server.realm or realm_of(address.host)
         username = self.settings.credentials.username
-        self._keys, engine = await asyncio.gather(  # each takes a while, and neither needs the other
+        keys, engine = await asyncio.gather(  # each takes a while, and neither needs the other
             _given_or(self._given_keys, self.settings.derive_keys), _given_or(self._engine, load)
         )
         self._check_not_stopped()
-        self._contacts = ContactBook(self._keys, refuse=frozenset(map(fingerprint_of, self.settings.trust.refuse)))
+        self._contacts = ContactBook(keys, refuse=frozenset(map(fingerprint_of, self.settings.trust.refuse)))
         self._session = Session(
-            username, realm, keys=self._keys, contacts=self._contacts, jitter=random.random, visible=self._visible,
+            username, realm, keys=keys, contacts=self._contacts, jitter=random.random, visible=self._visible,
             agent=AGENT,
         )  # fmt: skip
         self._calls.online = self._session.peers
         ca_file = self.settings.server.ca_file
         tls = tls_context(str(ca_file) if ca_file else None) if address.secure else None
         self._discovery = DiscoveryClient(address, self._session, on_event=self._on_event, tls=tls)
-        self._trust = Trust(self._keys, self._contacts, self._session, self._discovery)
+        self._trust = Trust(keys, self._contacts, self._session, self._discovery)
         self._links.start(
             engine,
             self._discovery,
-            Introductions(self._keys, self._contacts, secrets.token_bytes(16)),
+            Introductions(keys, self._contacts, secrets.token_bytes(16)),
             self._contacts,
             self._session.peers,
         )
@@ -356,7 +357,7 @@ class Peer:
     @property
     def fingerprint(self) -> str:
         """The account's key, for people to compare."""
-        return self._keys.fingerprint
+        return self._trusting.fingerprint
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -438,17 +439,23 @@ class Peer:
 
     # -- trust ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def _trusting(self) -> Trust:
+        if self._trust is None:
+            raise LocalProtocolError("the peer has not been started: await peer.start(), or use async with")
+        return self._trust
+
     def contacts(self) -> list[KnownContact]:
         """Every alias with its fingerprint, or with what is wrong with it."""
-        return self._trust.contacts()
+        return self._trusting.contacts()
 
     async def request_token(self, alias: str) -> str:
         """Make a token; see :meth:`bonevalue.trust.Trust.request_token`."""
-        return await self._trust.request_token(alias)
+        return await self._trusting.request_token(alias)
 
     async def claim_token(self, alias: str, text: str) -> KnownContact:
         """Claim a token; see :meth:`bonevalue.trust.Trust.claim_token`."""
-        return await self._trust.claim_token(alias, text)
+        return await self._trusting.claim_token(alias, text)
 
     async def remove_user(self, alias: str) -> None:
         """
@@ -458,11 +465,11 @@ class Peer:
             NotTrusted: there is no such contact.
             Unavailable: the discovery server cannot be reached.
         """
-        await self._trust.remove_user(alias)
+        await self._trusting.remove_user(alias)
 
     async def change_password(self, password: str) -> None:
         """Change the account's password; see :meth:`bonevalue.trust.Trust.change_password`."""
-        await self._trust.change_password(password)
+        await self._trusting.change_password(password)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside, for as long as the peer lives; what it raises is logged."""

@@ -49,6 +49,11 @@ class Trust:
         self._session = session
         self._discovery = discovery
 
+    @property
+    def fingerprint(self) -> str:
+        """The account's key, for people to compare."""
+        return self._keys.fingerprint
+
     def contacts(self) -> list[KnownContact]:
         """Every alias with its fingerprint, or with what is wrong with it."""
         known = [

@@ -114,6 +114,20 @@ async def test_only_credentials_that_hold_are_used(world: World) -> None:
     assert world.refreshed == 1
 
 
+async def test_a_credential_runs_out_while_the_machine_sleeps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asleep = 0.0
+    really = time.clock_gettime
+    monkeypatch.setattr(
+        time, "clock_gettime", lambda clock: really(clock) + (asleep if clock == time.CLOCK_BOOTTIME else 0.0)
+    )
+    ice = Ice(IceSettings(), refresh=world.refresh)
+    ice.handed_out((handed(),), (3600.0,))
+    assert list(ice.servers) == [handed()]
+    asleep = 7200.0
+    assert list(ice.servers) == []
+    await ice.close()
+
+
 async def test_short_lives_lose_a_tenth(world: World) -> None:
     world.ice.handed_out((handed(),), (2.0,))
     world.now += 1.7

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bonevalue import Module
-from bonevalue.errors import BoneValueError, ConfigError, LocalProtocolError, ServerUnreachable, Unavailable
+from bonevalue.errors import BoneValueError, ConfigError, LocalProtocolError, NoTarget, ServerUnreachable, Unavailable
 from bonevalue.peer import Peer
 from tests.support.processes import free_port
 from tests.support.waiting import until
@@ -110,6 +110,23 @@ async def test_whoever_does_not_wait_may_ask_when_it_is_over_and_be_cancelled() 
     over = asyncio.create_task(peer.closed())
     await peer.stop()
     await over
+
+
+async def test_what_needs_a_started_peer_says_so() -> None:
+    peer = away()
+    assert peer.peers() == [] and peer.aliases == () and not peer.is_online
+    with pytest.raises(NoTarget, match="not been started"):
+        await peer.get("bob").call("Echo")
+    for ask in (lambda: peer.fingerprint, peer.contacts):
+        with pytest.raises(LocalProtocolError, match=r"await peer\.start"):
+            ask()
+    for work in (
+        peer.request_token("bob"), peer.claim_token("bob", "token"), peer.remove_user("bob"),
+        peer.change_password("another one"),
+    ):  # fmt: skip
+        with pytest.raises(LocalProtocolError, match=r"await peer\.start"):
+            await work
+    await peer.stop()
 
 
 async def test_what_makes_no_sense_is_said() -> None:

@@ -310,7 +310,7 @@ class Actor:
     @property
     def keys(self) -> AccountKeys:
         """The keys of its account, as this process has them."""
-        return self.peer._keys
+        return self.peer._trusting._keys
 
     @property
     def links(self) -> list[PeerLink]:
