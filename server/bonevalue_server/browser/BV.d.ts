@@ -111,7 +111,10 @@ export interface Target {
   readonly query: string;
   /** The peers that it means just now. */
   peers(): PeerInfo[];
-  /** Call a module of every peer of the target, and be called back with each response; errors go to `onError`, else to the console. */
+  /**
+   * Call a module of every peer of the target, and be called back with each response; errors go to `onError`, else to
+   * the console.
+   */
   message(
     module: string,
     request?: Sendable,
@@ -150,8 +153,8 @@ export interface Call {
 }
 
 /**
- * Serves a module. It answers by `e.callback(...)`, by what it returns, by what the promise that it returns comes to, or
- * with a stream if that is an iterator (an async generator, say). What it throws is answered `handler_failed`.
+ * Serves a module. It answers by `e.callback(...)`, by what it returns, by what the promise that it returns comes to,
+ * or with a stream if that is an iterator (an async generator, say). What it throws is answered `handler_failed`.
  */
 export type Handler = (e: Call) => unknown;
 

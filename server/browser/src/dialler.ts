@@ -415,7 +415,9 @@ export class Dialler {
       if (!/^(connect_failed|link_lost|protocol_error)$/.test(code)) throw error;
       const { phase } = life;
       const why =
-        error === late ? ` within ${Number(timeout.toPrecision(3))} s; it was ${DOING[phase]}` : ` while ${DOING[phase]}: ${message}`;
+        error === late
+          ? ` within ${Number(timeout.toPrecision(3))} s; it was ${DOING[phase]}`
+          : ` while ${DOING[phase]}: ${message}`;
       // Soon again if the other side let go of a link that was all but made: both may have dialled at once.
       const wait = phase === 'proof' && code === 'link_lost' ? LET_GO : retryAfter;
       const extra = wait === undefined ? {} : { retryAfter: wait };

@@ -34,8 +34,8 @@ export class CallTarget implements Target {
   ): void {
     const failed =
       onError ??
-      ((error: BVErrorInfo, peer?: PeerInfo) =>
-        console.warn(`BoneValue: ${module}${peer ? ` of ${peer.name}/${peer.id}` : ''}: ${error.code}: ${error.message}`));
+      (({ code, message }: BVErrorInfo, peer?: PeerInfo) =>
+        console.warn(`BoneValue: ${module}${peer ? ` of ${peer.name}/${peer.id}` : ''}: ${code}: ${message}`));
     void (async () => {
       for await (const { peer, response, error } of this.callAll(module, request, { keepAlive })) {
         try {
@@ -58,9 +58,10 @@ export class CallTarget implements Target {
     const { concurrency = Infinity, first = Infinity } = options;
     if (!(concurrency >= 1 && first >= 1)) throw new TypeError('concurrency and first are at least 1');
     const encoded = encodeNow(request);
-    return cancellable(options.signal, (signal, left) =>
-      this.#results((peer) => this.#calls.callPeer(peer, module, encoded, { ...options, signal }), concurrency, first, left),
-    );
+    return cancellable(options.signal, (signal, left) => {
+      const ask = (peer: PeerInfo) => this.#calls.callPeer(peer, module, encoded, { ...options, signal });
+      return this.#results(ask, concurrency, first, left);
+    });
   }
 
   stream(module: string, request?: Sendable, options: CallOptions = {}): AsyncIterableIterator<any> {

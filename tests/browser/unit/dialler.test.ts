@@ -104,10 +104,8 @@ wired('an answer that never comes is connect_failed, with the phase, what was tr
   wire.bend = (message) => (message.type === 'peerResponse' ? null : message);
   const { code, message } = await alice.failure(bob);
   assert.equal(code, 'connect_failed');
-  assert.match(
-    message,
-    /^no link to bob\/2 within 0\.[0-3]\d* s; it was waiting for the other peer's answer \(ours: host; theirs: none\)\. The/,
-  );
+  assert.match(message, /^no link to bob\/2 within 0\.[0-3]\d* s; it was waiting for the other peer's answer /);
+  assert.match(message, / \(ours: host; theirs: none\)\. The/);
   assert.deepEqual(alice.states.at(-1), '2 failed');
   assert.ok(wire.network.connections.slice(0, 1).every(({ stage }) => stage === 'ended'));
 });

@@ -81,7 +81,9 @@ test('after so many good answers the other calls are cancelled', async () => {
   const { target, asked } = peers(3);
   const seen: unknown[] = [];
   const all = (async () => {
-    for await (const { response, error } of target.callAll('Echo', null, { first: 1 })) seen.push(error?.code ?? response);
+    for await (const { response, error } of target.callAll('Echo', null, { first: 1 })) {
+      seen.push(error?.code ?? response);
+    }
   })();
   await turn();
   asked[0]!.reject(new BVError('busy', 'no'));

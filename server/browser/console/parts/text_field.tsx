@@ -20,7 +20,8 @@ interface Props {
 }
 
 /** A line of text with its label above and a hint below. */
-export function TextField({ label, value, onText, hint, problem, children, type = 'text', exact = false, ...rest }: Props) {
+export function TextField(props: Props) {
+  const { label, value, onText, hint, problem, children, type = 'text', exact = false, ...rest } = props;
   const id = useId();
   const said = problem ?? hint;
   return (

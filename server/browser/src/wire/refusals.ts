@@ -37,7 +37,8 @@ export const failureError = ({ code, message, retryAfter }: Failure): BVError =>
  */
 export function checkGreeting({ version, realm: theirs, challenge }: Hello, realm: string): void {
   if (version !== VERSION || challenge.length !== 32) {
-    throw new BVError('protocol_error', `the discovery server speaks version ${version} of the protocol, we ${VERSION}`);
+    const ours = `version ${version} of the protocol, we ${VERSION}`;
+    throw new BVError('protocol_error', `the discovery server speaks ${ours}`);
   }
   if (theirs !== realm) {
     const said = plain(theirs);

@@ -5,8 +5,8 @@
  * when it wants to be woken. `discovery.ts` pumps one over a WebSocket.
  *
  * The states are those of `session_states.ts`. In `greeting` the server speaks first; if its realm is not the one that
- * our password is bound to, this is the end, and nothing derived from the password has been sent. In `syncing` we have a
- * peer id, and the lists come in, in pages; what else the server sends meanwhile waits until they are complete. Being
+ * our password is bound to, this is the end, and nothing derived from the password has been sent. In `syncing` we have
+ * a peer id, and the lists come in, in pages; what else the server sends meanwhile waits until they are complete. Being
  * away, `waiting`, is a state like the others, in which presence stays as it was.
  *
  * Whatever the server sends out of turn or malformed costs it the socket: the lists of the next connection put things
