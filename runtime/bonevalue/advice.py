@@ -33,7 +33,6 @@ def advice_for(phase: str, tried: Tried) -> str:
 
 
 _OTHERS = {
-    "queue": "Too many links are being set up at once: try again in a moment, or raise pool.max_outgoing.",
     "relay": "The discovery server did not take the request in time: see what `bv doctor` says about it.",
     "answer": (
         "The other peer got the request and did not answer: it may be frozen, overloaded, or just gone; look into its "

@@ -209,8 +209,8 @@ class ConnectReport:
     How far an attempt to connect came, what it tried, and what to do about it.
 
     Args:
-        phase: ``queue``, ``gathering``, ``relay`` (the request is on its way to the discovery server), ``answer`` (the
-            other peer's is awaited), ``checking`` (a path is looked for), ``dtls`` (handshake) or ``proof``.
+        phase: ``gathering``, ``relay`` (the request is on its way to the discovery server), ``answer`` (the other
+            peer's is awaited), ``checking`` (a path is looked for), ``dtls`` (handshake) or ``proof``.
         ours: the kinds of our candidates: ``host``, ``srflx``, ``prflx``, ``relay``.
         theirs: those of the other peer; empty if its description had not come.
         servers: the STUN and TURN servers and what came of them.

@@ -39,7 +39,6 @@ ALL = "host srflx relay"
 @pytest.mark.parametrize(
     ("phase", "facts", "words"),
     [
-        ("queue", None, "pool.max_outgoing"),
         ("relay", tried(theirs=""), "bv doctor"),
         ("answer", tried(theirs=""), "did not answer"),
         ("dtls", tried(BOTH, BOTH), "more than 1200 bytes"),

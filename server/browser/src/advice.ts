@@ -4,7 +4,6 @@ import type { State } from './life.ts';
 import type { Tried } from './link.ts';
 
 const ADVICE: Partial<Record<State, string>> = {
-  queue: 'Too many links are being set up at once: try again in a moment, or raise pool.maxOutgoing.',
   relay: 'The discovery server did not take the request in time: look into its log.',
   answer: 'The other peer did not answer: it may be frozen, overloaded, or just gone.',
   dtls: 'Packets arrive, but the handshake did not end: look for a VPN on the way that loses long ones.',
