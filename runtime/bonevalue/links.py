@@ -242,12 +242,12 @@ class Links:
         if key is not None:
             self.penalties.check(key)
 
-    async def _wait_for_server(self) -> None:
+    async def _wait_for_server(self, longest: float) -> None:
         """Be sure that the discovery server can be asked; raises ``Unavailable`` if it has been away for a while."""
         if self._online.is_set():
             return
         try:
-            async with asyncio.timeout(self._offline_since + OFFLINE_PATIENCE - time.monotonic()):
+            async with asyncio.timeout(min(self._offline_since + OFFLINE_PATIENCE - time.monotonic(), longest)):
                 await self._online.wait()
         except TimeoutError:
             raise Unavailable(

@@ -31,19 +31,6 @@ from tests.support import identity
 from tests.support.waiting import UNIT, until
 
 
-class Friends:
-    """Contacts of one account: everybody that the test knows."""
-
-    def __init__(self, own: str, others: dict[str, bytes]) -> None:
-        self._keys = {**others, "Us": identity.account(own).public}
-
-    def key_of(self, name: str) -> bytes | None:
-        return self._keys.get(name)
-
-    def name_of(self, key: bytes) -> str | None:
-        return next((name for name, known in self._keys.items() if known == key), None)
-
-
 class Mute:
     """A link whose owner hangs."""
 
@@ -73,7 +60,7 @@ class Node:
         #: Whether links come about over which it says nothing.
         self.is_mute = False
         others = {other: identity.account(other).public for other in ("alice", "bob", "carol") if other != name}
-        introductions = Introductions(identity.account(name), Friends(name, others), identity.seed(name, 16))
+        introductions = Introductions(identity.account(name), identity.Friends(name, others), identity.seed(name, 16))
         introductions.peer_id = self.id
         self.pool = Pool(
             self._dial,

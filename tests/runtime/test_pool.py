@@ -591,17 +591,20 @@ async def test_what_is_put_off_is_tried_for_the_last_time_while_there_is_time(
 
 async def test_an_attempt_waits_until_the_server_can_be_asked() -> None:
     ready = asyncio.Event()
+    given = []
 
-    async def wait() -> None:
+    async def wait(seconds: float) -> None:
+        given.append(seconds)
         await ready.wait()
 
     async def dial(peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
         return cast(PeerLink, FakeLink(pool, peer_id))
 
-    pool = Pool(dial, max_outgoing=1, max_incoming=1, ready=wait)
+    pool = Pool(dial, max_outgoing=1, max_incoming=1, patience=8.0, ready=wait)
     task = asyncio.create_task(pool.link("1"))
     await settle()
     assert not task.done() and pool.pending == 0
+    assert 5 < given[0] <= 6, "a quarter is left for the try"
     ready.set()
     assert (await asyncio.wait_for(task, 5)).usable
 

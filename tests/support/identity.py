@@ -31,6 +31,21 @@ def account(name: str) -> AccountKeys:
     return AccountKeys.from_stretched(seed(name))
 
 
+class Friends:
+    """Contacts of one account: everybody that the test knows."""
+
+    def __init__(self, own: str, others: dict[str, bytes]) -> None:
+        self._keys = {**others, "Us": account(own).public}
+
+    def key_of(self, name: str) -> bytes | None:
+        """The key behind an alias."""
+        return self._keys.get(name)
+
+    def name_of(self, key: bytes) -> str | None:
+        """The alias of a key."""
+        return next((name for name, known in self._keys.items() if known == key), None)
+
+
 def signed(blob: Blob, *keys: SigningKey) -> SignedBlob:
     """A blob with the signatures of these keys."""
     raw = blob.encode()

@@ -78,7 +78,7 @@ export class Links {
       onReplaced: (link) => void this.#healing.replaced(link),
       onLife: (life) => settings.onLink(this.#info(life)),
       check: (peerId) => this.#penalties.check(contacts.keyOf(peers.get(peerId) ?? '')),
-      ready: () => this.#ready(),
+      ready: (longest) => this.#ready(longest),
     });
     this.#healing = new Healing(this.pool);
     this.#dialler = new Dialler({
@@ -235,8 +235,9 @@ export class Links {
   }
 
   /** Be sure that the discovery server can be asked. */
-  async #ready(): Promise<void> {
-    if (await settles(this.#online.promise, this.#offlineSince + OFFLINE_PATIENCE - now())) return;
+  async #ready(longest: number): Promise<void> {
+    const patience = Math.min(this.#offlineSince + OFFLINE_PATIENCE - now(), longest);
+    if (await settles(this.#online.promise, patience)) return;
     const why = 'no new link: the discovery server is not connected; it is tried again, and links that are there go on';
     throw new BVError('unavailable', why);
   }

@@ -301,10 +301,16 @@ timed('nothing is tried that is not to be tried now', async () => {
 
 timed('an attempt waits until the server can be asked', async (clock) => {
   const ready = Promise.withResolvers<void>();
-  const world = new FakePool({ ready: () => ready.promise });
+  const given: number[] = [];
+  const world = new FakePool({
+    ready: (seconds) => {
+      given.push(seconds);
+      return ready.promise;
+    },
+  });
   const link = world.link('7');
   await clock.advance(3);
-  assert.deepEqual(world.dialled, []);
+  assert.deepEqual([world.dialled, given], [[], [15]], 'a quarter is left for the try');
   ready.resolve();
   await link;
 });
