@@ -1,7 +1,7 @@
 /**
  * The STUN and TURN servers that connections are made with: those of the page, and those that the discovery server
- * hands out, as long as their credentials hold by our own monotonic clock. Stale ones are asked for anew first. One
- * that is dead costs a connection no time (rtc.ts).
+ * hands out, as long as their credentials hold by our own clocks. Stale ones are asked for anew first. One that is dead
+ * costs a connection no time (rtc.ts).
  */
 
 import type { IceConfig } from './link.ts';
@@ -15,12 +15,18 @@ const REFRESH_APART = 10;
 const LAST_SECONDS = 5;
 const LAST_PART = 0.1;
 
+/**
+ * Seconds by two clocks, and a credential holds as long as it does by both. The one that nobody sets stands still in some
+ * browsers while the machine sleeps, and the server's does not.
+ */
+const clocks = (): number[] => [now(), Date.now() / 1000];
+
 export class Ice {
   readonly #own: RTCIceServer[];
   readonly #relayOnly: boolean;
   readonly #refresh: () => Promise<unknown>;
   readonly #understood: (servers: readonly RTCIceServer[]) => RTCIceServer[];
-  #handedOut: { server: RTCIceServer; until: number }[] = [];
+  #handedOut: { server: RTCIceServer; ends: number[] }[] = [];
   #refreshing: Promise<unknown> = Promise.resolve();
   #refreshed = -Infinity;
 
@@ -44,13 +50,14 @@ export class Ice {
     const taken = this.#understood(servers);
     this.#handedOut = taken.map((server) => {
       const left = lifetimes[servers.indexOf(server)] ?? Infinity;
-      return { server, until: now() + left - Math.min(LAST_SECONDS, left * LAST_PART) };
+      const holds = left - Math.min(LAST_SECONDS, left * LAST_PART);
+      return { server, ends: clocks().map((time) => time + holds) };
     });
   }
 
   /** What to make the next connection with; waits a moment if credentials are stale. */
   async config(): Promise<IceConfig> {
-    const isStale = ({ until }: { until: number }): boolean => until <= now();
+    const isStale = ({ ends }: { ends: number[] }): boolean => clocks().some((time, index) => ends[index]! <= time);
     if (this.#handedOut.some(isStale)) {
       if (now() - this.#refreshed >= REFRESH_APART) {
         this.#refreshed = now();

@@ -11,6 +11,8 @@ interface Timer {
 export class FakeClock {
   /** Seconds since the test began. */
   now = 1000;
+  /** Seconds that the machine slept, which only the time of day counts. */
+  slept = 0;
   readonly #timers = new Map<number, Timer>();
   #last = 0;
   /** What the machine has. */
@@ -30,7 +32,7 @@ export class FakeClock {
       clearInterval: forget,
     });
     performance.now = () => clock.now * 1000;
-    Date.now = () => 1_800_000_000_000 + clock.now * 1000;
+    Date.now = () => 1_800_000_000_000 + (clock.now + clock.slept) * 1000;
     try {
       await test(clock);
     } finally {
