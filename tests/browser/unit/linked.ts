@@ -102,12 +102,12 @@ export async function linked(run: (alice: End, bob: End) => Promise<void>, ...se
 
 /** Call a module of the other side with a value. */
 export async function call({ link }: End, module: string, request?: unknown, how: object = {}): Promise<any> {
-  return link.call(module, ...(await encodeValue(request)), { timeout: 5, ...how });
+  return link.call(module, ...(await encodeValue(request)), { timeout: 30, ...how });
 }
 
 /** Call a module that answers with a stream. */
 export async function stream({ link }: End, module: string, request?: unknown, how: object = {}) {
-  return link.openStream(module, ...(await encodeValue(request)), { timeout: 5, ...how });
+  return link.openStream(module, ...(await encodeValue(request)), { timeout: 30, ...how });
 }
 
 /** A handler that takes a moment; `most` tells how many calls it had at once. */
@@ -126,8 +126,8 @@ export function slowly(): { handler: () => Promise<void>; most: number } {
 
 /** Wait until something holds, five seconds at most. */
 export async function until(holds: () => unknown): Promise<void> {
-  for (const end = performance.now() + 5000; !holds(); ) {
-    if (performance.now() > end) throw new Error(`not within 5 s: ${holds}`);
+  for (const end = performance.now() + 15_000; !holds(); ) {
+    if (performance.now() > end) throw new Error(`not within 15 s: ${holds}`);
     await new Promise((done) => setTimeout(done, 5));
   }
 }
