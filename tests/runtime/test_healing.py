@@ -43,7 +43,7 @@ class FakeLink:
         self.pinged = 0
         self.acknowledged = 0
         #: Bytes that are acknowledged in the first and in the second half of the time that a ping without answer takes.
-        self.to_acknowledge = (0, 0)
+        self.to_acknowledge: tuple[int, int] = (0, 0)
         self.kept_until = 0.0
 
     def path(self) -> PathInfo:
