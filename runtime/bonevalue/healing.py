@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from bonevalue.errors import BoneValueError, IdentityMismatch, LinkLost, NotTrusted
@@ -49,7 +50,8 @@ class Healing:
         self._healing: set[str] = set()
         #: The links that are asked whether their peer, who is said to have left, is still there.
         self._asked: set[PeerLink] = set()
-        self._changed = asyncio.Event()
+        #: By peer, those who wait for the next try, which may succeed sooner if something changes.
+        self._changes: dict[str, asyncio.Event] = {}
 
     def lost(self, link: PeerLink) -> None:
         """A link was lost; if this side wanted it, it comes back."""
@@ -86,8 +88,18 @@ class Healing:
     def retry_now(self) -> None:
         """The server is reached again, or the network has changed: what failed before may succeed now."""
         self._pool.retry_now()
-        self._changed.set()
-        self._changed = asyncio.Event()
+        for peer_id in list(self._changes):
+            self._wake(peer_id)
+
+    def peer_came(self, peer_id: str) -> None:
+        """A peer is online: it may be reached now."""
+        self._pool.retry_now(peer_id)
+        self._wake(peer_id)
+
+    def _wake(self, peer_id: str) -> None:
+        change = self._changes.pop(peer_id, None)
+        if change is not None:
+            change.set()
 
     def network_changed(self, change: NetworkChange) -> None:
         """Replace the links whose path is gone, and look after the others."""
@@ -145,24 +157,27 @@ class Healing:
     async def _redial(self, peer_id: str, until: float) -> None:
         """Try until there is a link, or the time is over for which one is wanted."""
         backoff = Backoff(random.random, first=FIRST_RETRY, longest=LONGEST_RETRY)
-        while (now := time.monotonic()) < until:
-            changed = self._changed
-            try:
-                (await self._pool.link(peer_id)).keep(until)
-                return
-            except (NotTrusted, IdentityMismatch) as error:
-                logger.debug("the link to %s is not brought back: %s", peer_id, error.message)
-                return
-            except BoneValueError as error:
-                logger.debug("the link to %s is not back yet: %s", peer_id, error.message)
-                wait = backoff.next(error.retry_after)
-            try:
-                async with asyncio.timeout(min(wait, until - now)):
-                    await changed.wait()
-            except TimeoutError:
-                pass
-            else:
-                backoff.reset()
+        try:
+            while (now := time.monotonic()) < until:
+                change = self._changes.setdefault(peer_id, asyncio.Event())
+                try:
+                    (await self._pool.link(peer_id)).keep(until)
+                    return
+                except (NotTrusted, IdentityMismatch) as error:
+                    logger.debug("the link to %s is not brought back: %s", peer_id, error.message)
+                    return
+                except BoneValueError as error:
+                    logger.debug("the link to %s is not back yet: %s", peer_id, error.message)
+                    wait = backoff.next(error.retry_after)
+                try:
+                    async with asyncio.timeout(min(wait, until - now)):
+                        await change.wait()
+                except TimeoutError:
+                    pass
+                else:
+                    backoff.reset()
+        finally:
+            self._changes.pop(peer_id, None)
 
 
 async def _answers(link: PeerLink) -> bool:
@@ -173,17 +188,10 @@ async def _answers(link: PeerLink) -> bool:
     another network now and its NAT does not know that one. A ping may wait behind much else; but if that is
     acknowledged meanwhile, and not only what was under way when the network changed, it gets through.
     """
-    by_the_middle = link.acknowledged
-
-    def look() -> None:
-        nonlocal by_the_middle
-        by_the_middle = link.acknowledged
-
-    middle = asyncio.get_running_loop().call_later(PROBE / 2, look)
-    try:
-        await link.ping(PROBE)
-    except BoneValueError:  # no answer, or the link has ended
-        return link.acknowledged > by_the_middle
-    finally:
-        middle.cancel()
-    return True
+    acknowledged = 0
+    for _ in range(2):  # if this process stands still, it spoils one of them
+        acknowledged = link.acknowledged
+        with suppress(BoneValueError):  # no answer, or the link has ended
+            await link.ping(PROBE / 2)
+            return True
+    return link.acknowledged > acknowledged

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class State(StrEnum):
-    """Where a link is in its life. Those up to ``PROOF`` are the phases that ``connect_failed`` names."""
+    """Where a link is in its life. ``GATHERING`` to ``PROOF`` are the phases that ``connect_failed`` names."""
 
     QUEUE = "queue"
     GATHERING = "gathering"

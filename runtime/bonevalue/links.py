@@ -77,7 +77,7 @@ class Links:
             on_added=self._added,
             on_replaced=self._replaced,
             check=self._check_penalty,
-            ready=self._wait_for_server,
+            ready=self._wait_until_ready,
             counters=host.counters,
         )
         self._healing = Healing(self.pool, spawn)
@@ -142,7 +142,7 @@ class Links:
 
     def peer_came(self, peer_id: str) -> None:
         """A peer is online."""
-        self.pool.retry_now(peer_id)
+        self._healing.peer_came(peer_id)
 
     def peer_returned(self, peer_id: str) -> None:
         """A peer is on another socket: what it was asked on the old one may be lost."""
@@ -186,10 +186,13 @@ class Links:
     # -- links that come and go ----------------------------------------------------------------------------------------
 
     async def _dial(self, peer_id: str, life: LinkLife, timeout: float) -> PeerLink:
+        return await self._dialler.dial(peer_id, self._name_of(peer_id), life, timeout)
+
+    def _name_of(self, peer_id: str) -> str:
         name = self._peers.get(peer_id)
         if name is None:
             raise PeerOffline(f"peer {peer_id} is not online")
-        return await self._dialler.dial(peer_id, name, life, timeout)
+        return name
 
     def _make_link(
         self, link: Link, connection: Connection, remote: Caller, proof: Proof, life: LinkLife, *, offerer: bool
@@ -227,8 +230,9 @@ class Links:
             seconds = self.penalties.punish(link.remote.key, link.ended)
             logger.info("no new links with %s for %.0f s: %s", link.remote.name, seconds, link.ended)
         if link.ended == "lost":
-            # The reason may be on this side: then an answer to whatever is done about it would not come through either.
-            self._discovery.doubt()
+            if link.remote.id in self._peers:
+                # The reason may be on this side: then nothing that is done about it would come through either.
+                self._discovery.doubt()
             self._healing.lost(link)
         closing = asyncio.get_running_loop().create_task(link.connection.close())
         self.closings.add(closing)
@@ -242,18 +246,24 @@ class Links:
         if key is not None:
             self.penalties.check(key)
 
-    async def _wait_for_server(self, longest: float) -> None:
-        """Be sure that the discovery server can be asked; raises ``Unavailable`` if it has been away for a while."""
-        if self._online.is_set():
-            return
-        try:
-            async with asyncio.timeout(min(self._offline_since + OFFLINE_PATIENCE - time.monotonic(), longest)):
-                await self._online.wait()
-        except TimeoutError:
-            raise Unavailable(
-                f"no new link: the discovery server at {self._discovery.address.url} is not connected; "
-                "it is tried again all the time, and links that are there go on"
-            ) from None
+    async def _wait_until_ready(self, peer_id: str, longest: float) -> None:
+        """
+        Be sure that the discovery server can be asked for a link to that peer.
+
+        Raises:
+            Unavailable: the server has been away for a while.
+            PeerOffline: it does not know the peer.
+        """
+        if not self._online.is_set():
+            try:
+                async with asyncio.timeout(min(self._offline_since + OFFLINE_PATIENCE - time.monotonic(), longest)):
+                    await self._online.wait()
+            except TimeoutError:
+                raise Unavailable(
+                    f"no new link: the discovery server at {self._discovery.address.url} is not connected; "
+                    "it is tried again all the time, and links that are there go on"
+                ) from None
+        self._name_of(peer_id)
 
     async def _refresh_ice_servers(self) -> None:
         await self._discovery.request(RequestIceServers())  # the answer comes as an event, too

@@ -497,7 +497,10 @@ class PeerLink:
             _HANDLERS[type(event)](self, event)
         self._pings.fail(error)
         self._link.close()
-        self.life.end(State.LOST if why == "lost" else State.CLOSED, why)
+        if why == "lost":
+            self.life.end(State.LOST, error.message)
+        else:
+            self.life.end(State.CLOSED, why)
         self._on_closed(self)
 
     def _carry_out(self) -> None:

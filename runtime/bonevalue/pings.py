@@ -40,12 +40,13 @@ class Pings:
         self._pongs[number] = pong
         self._wake()
         try:
-            async with asyncio.timeout(timeout):
-                return await pong
-        except TimeoutError:
-            raise Deadline(f"no answer to a ping within {timeout:g} s") from None
+            await asyncio.wait({pong}, timeout=timeout)
+            if pong.done():  # even if this process stood still until after its time
+                return pong.result()
+            raise Deadline(f"no answer to a ping within {timeout:g} s")
         finally:
             self._pongs.pop(number, None)
+            pong.cancel()
 
     @property
     def doubted(self) -> bool:

@@ -104,8 +104,8 @@ class Pool:
         on_added: told of every link that has been proved.
         on_replaced: told of every link in whose place another was proved, while it is being drained.
         check: raises if no link to that peer is to be tried now.
-        ready: waits, for so many seconds at most, until a link can be tried at all; raises if that is not to be
-            expected soon.
+        ready: waits, for so many seconds at most, until a link to that peer can be tried at all; raises if that is not
+            to be expected soon.
         counters: where the limits that take effect are counted.
     """
 
@@ -119,7 +119,7 @@ class Pool:
         on_added: Callable[[PeerLink], None] | None = None,
         on_replaced: Callable[[PeerLink], None] | None = None,
         check: Callable[[str], None] | None = None,
-        ready: Callable[[float], Awaitable[None]] | None = None,
+        ready: Callable[[str, float], Awaitable[None]] | None = None,
         counters: Counters | None = None,
     ) -> None:
         #: Our own peer id, which settles what happens when both sides dial at once.
@@ -387,7 +387,7 @@ class Pool:
             attempt.life = life = self._live(peer_id, "", dialled=True)
             try:
                 if self._ready is not None:
-                    await self._ready(last_try_at - time.monotonic())
+                    await self._ready(peer_id, last_try_at - time.monotonic())
                 await self._pause(attempt, peer_id, last_try_at)
                 waited = await self._slot()
                 give_up_at += waited

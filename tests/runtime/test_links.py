@@ -214,16 +214,55 @@ async def test_a_lost_link_is_counted_doubts_the_server_and_comes_back(pair: tup
     assert await alice.call(bob, 4) == ["alice", 4]
 
 
-async def test_a_link_whose_peer_has_left_is_lost_if_it_is_silent(pair: tuple[Node, Node]) -> None:
+async def test_a_link_whose_peer_has_left_is_lost_if_it_is_silent(
+    pair: tuple[Node, Node], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alice, bob = pair
+    monkeypatch.setattr("bonevalue.healing.PROBE", 10 * UNIT)
+    caplog.set_level("INFO", "bonevalue")
     before = alice.link_to(bob)
     alice.links.peer_left(bob.id)
     await until(lambda: not alice.tasks)
     assert alice.link_to(bob) is before, "it answers: it may have lost no more than the server"
     end_of(before).mute = True
     alice.links.peer_left(bob.id)
-    await until(lambda: before.gone.done())
+    await until(before.gone.done)
     assert alice.closed() == {"lost": 1}
+    assert "has left" in caplog.text
+    await until(lambda: alice.links.pool.current(bob.id) not in (None, before))
+
+
+async def test_a_peer_that_is_gone_for_good_costs_nobody_a_link(house: House) -> None:
+    alice = house.node("alice", 1, max_outgoing=1)
+    gone, there = house.node("bob", 2), house.node("bob", 3)
+    await alice.call(gone)
+    before = alice.link_to(gone)
+    end_of(before).mute = True
+    del alice.peers[gone.id]
+    alice.links.peer_left(gone.id)
+    await until(before.gone.done)
+    assert alice.doubts == 0, "the server has just told why"
+    assert await alice.call(there, 6) == ["alice", 6]
+    link = alice.link_to(there)
+    await asyncio.sleep(6 * UNIT)  # it would be evicted for the sake of a dial that cannot be
+    assert alice.link_to(there) is link and link.usable
+
+
+async def test_a_peer_that_is_back_is_dialled_at_once(
+    house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("DEBUG", "bonevalue.healing")
+    alice, bob = house.node("alice", 1), house.node("bob", 2)
+    await alice.call(bob)
+    monkeypatch.setattr("bonevalue.healing.FIRST_RETRY", 60.0)
+    monkeypatch.setattr("bonevalue.healing.LONGEST_RETRY", 60.0)
+    before = alice.link_to(bob)
+    end_of(before).mute = True
+    del alice.peers[bob.id]
+    alice.links.peer_left(bob.id)
+    await until(lambda: "is not back yet" in caplog.text)
+    alice.peers[bob.id] = "bob"
+    alice.links.peer_came(bob.id)
     await until(lambda: alice.links.pool.current(bob.id) not in (None, before))
 
 

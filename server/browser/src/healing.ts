@@ -25,13 +25,17 @@ const [FIRST_RETRY, LONGEST_RETRY] = [0.5, 10];
  * through.
  */
 async function answers(link: PeerLink): Promise<boolean> {
-  const answer = link.ping(PROBE).then(
-    () => true,
-    () => false,
-  );
-  await settles(answer, PROBE / 2);
-  const leaves = link.watchLeaving();
-  return (await answer) || leaves();
+  let leaves = (): boolean => false;
+  // If this page stands still, it spoils one of them.
+  for (let half = 0; half < 2; half++) {
+    leaves = link.watchLeaving();
+    const answer = link.ping(PROBE / 2).then(
+      () => true,
+      () => false,
+    );
+    if (await answer) return true;
+  }
+  return leaves();
 }
 
 async function endIfSilent(link: PeerLink, why: string): Promise<void> {
@@ -46,7 +50,8 @@ export class Healing {
   readonly #examined = new Set<PeerLink>();
   readonly #asked = new Set<PeerLink>();
   readonly #stop = new AbortController();
-  #changed = later<void>();
+  /** By peer, what ends the wait for the next try: it may succeed sooner if something changes. */
+  readonly #changes = new Map<string, PromiseWithResolvers<void>>();
 
   constructor(pool: Pool) {
     this.#pool = pool;
@@ -90,8 +95,18 @@ export class Healing {
   /** The server is reached again, or the network has changed: what failed before may succeed now. */
   retryNow(): void {
     this.#pool.retryNow();
-    this.#changed.resolve();
-    this.#changed = later();
+    for (const peerId of [...this.#changes.keys()]) this.#wake(peerId);
+  }
+
+  /** A peer is online: it may be reached now. */
+  peerCame(peerId: string): void {
+    this.#pool.retryNow(peerId);
+    this.#wake(peerId);
+  }
+
+  #wake(peerId: string): void {
+    this.#changes.get(peerId)?.resolve();
+    this.#changes.delete(peerId);
   }
 
   /** The network may have changed, or this machine was asleep: look after all links. */
@@ -128,16 +143,18 @@ export class Healing {
     const { signal } = this.#stop;
     const backoff = new Backoff(Math.random, FIRST_RETRY, LONGEST_RETRY);
     while (now() < until && !signal.aborted) {
-      const changed = this.#changed.promise;
+      const change = this.#changes.get(peerId) ?? later();
+      this.#changes.set(peerId, change);
       try {
         (await this.#pool.link(peerId, signal)).keep(until);
-        return;
+        break;
       } catch (error) {
         const { code, retryAfter } = error as BVError;
-        if (/^(not_trusted|identity_mismatch)$/.test(code)) return;
+        if (/^(not_trusted|identity_mismatch)$/.test(code)) break;
         const wait = Math.min(backoff.next(retryAfter), until - now());
-        if (await settles(orGivenUp(changed, signal), wait)) backoff.reset();
+        if (await settles(orGivenUp(change.promise, signal), wait)) backoff.reset();
       }
     }
+    this.#changes.delete(peerId);
   }
 }

@@ -16,10 +16,13 @@ const LAST_SECONDS = 5;
 const LAST_PART = 0.1;
 
 /**
- * Seconds by two clocks, and a credential holds as long as it does by both. The one that nobody sets stands still in some
- * browsers while the machine sleeps, and the server's does not.
+ * Seconds by two clocks, and a credential holds as long as it does by both. The one that nobody sets stands still in
+ * some browsers while the machine sleeps, and the server's does not.
  */
 const clocks = (): number[] => [now(), Date.now() / 1000];
+/** Whether so many seconds have passed since then by either. */
+const isOver = (since: number[], seconds = 0): boolean =>
+  clocks().some((time, index) => time - since[index]! >= seconds);
 
 export class Ice {
   readonly #own: RTCIceServer[];
@@ -28,7 +31,7 @@ export class Ice {
   readonly #understood: (servers: readonly RTCIceServer[]) => RTCIceServer[];
   #handedOut: { server: RTCIceServer; ends: number[] }[] = [];
   #refreshing: Promise<unknown> = Promise.resolve();
-  #refreshed = -Infinity;
+  #refreshed = [-Infinity, -Infinity];
 
   /**
    * @param refresh asks the discovery server for its servers; {@link handedOut} is called before it comes back.
@@ -57,10 +60,10 @@ export class Ice {
 
   /** What to make the next connection with; waits a moment if credentials are stale. */
   async config(): Promise<IceConfig> {
-    const isStale = ({ ends }: { ends: number[] }): boolean => clocks().some((time, index) => ends[index]! <= time);
+    const isStale = ({ ends }: { ends: number[] }): boolean => isOver(ends);
     if (this.#handedOut.some(isStale)) {
-      if (now() - this.#refreshed >= REFRESH_APART) {
-        this.#refreshed = now();
+      if (isOver(this.#refreshed, REFRESH_APART)) {
+        this.#refreshed = clocks();
         this.#refreshing = this.#refresh();
       }
       await settles(this.#refreshing, REFRESH_TIME);

@@ -65,12 +65,14 @@ export class Links {
     // The answer comes as an event, too.
     const refresh = (): Promise<unknown> => client.request('requestIceServers', {});
     this.#ice = new Ice(options.ice, refresh, engine ? (servers) => [...servers] : understood);
+    const nameOf = (peerId: string): string => {
+      const name = peers.get(peerId);
+      if (name === undefined) throw new BVError('peer_offline', `peer ${peerId} is not online`);
+      return name;
+    };
     this.pool = new Pool({
-      dial: async (peerId, life, seconds, signal) => {
-        const name = peers.get(peerId);
-        if (name === undefined) throw new BVError('peer_offline', `peer ${peerId} is not online`);
-        return this.#dialler.dial(peerId, name, life, seconds, signal);
-      },
+      dial: async (peerId, life, seconds, signal) =>
+        this.#dialler.dial(peerId, nameOf(peerId), life, seconds, signal),
       maxOutgoing,
       maxIncoming,
       patience: timeout,
@@ -78,7 +80,10 @@ export class Links {
       onReplaced: (link) => void this.#healing.replaced(link),
       onLife: (life) => settings.onLink(this.#info(life)),
       check: (peerId) => this.#penalties.check(contacts.keyOf(peers.get(peerId) ?? '')),
-      ready: (longest) => this.#ready(longest),
+      ready: async (peerId, longest) => {
+        await this.#waitForServer(longest);
+        nameOf(peerId);
+      },
     });
     this.#healing = new Healing(this.pool);
     this.#dialler = new Dialler({
@@ -152,7 +157,7 @@ export class Links {
 
   /** A peer is online. */
   peerCame(peerId: string): void {
-    this.pool.retryNow(peerId);
+    this.#healing.peerCame(peerId);
   }
 
   /** A peer is on another socket: what it was asked on the old one may be lost. */
@@ -215,8 +220,8 @@ export class Links {
     this.pool.remove(link);
     if (link.proved && AT_FAULT.test(link.ended)) this.#penalties.punish(link.remote.key);
     if (link.ended === 'lost') {
-      // The reason may be on this side: then an answer to whatever is done about it would not come through either.
-      this.#settings.client.doubt();
+      // The reason may be on this side: then nothing that is done about it would come through either.
+      if (this.#settings.peers.has(link.remote.id)) this.#settings.client.doubt();
       this.#healing.lost(link);
     }
     link.connection.close();
@@ -235,7 +240,7 @@ export class Links {
   }
 
   /** Be sure that the discovery server can be asked. */
-  async #ready(longest: number): Promise<void> {
+  async #waitForServer(longest: number): Promise<void> {
     const patience = Math.min(this.#offlineSince + OFFLINE_PATIENCE - now(), longest);
     if (await settles(this.#online.promise, patience)) return;
     const why = 'no new link: the discovery server is not connected; it is tried again, and links that are there go on';

@@ -87,8 +87,11 @@ export interface PoolSettings {
   onLife(life: LinkLife): void;
   /** Throws if no link to that peer is to be tried now. */
   check(peerId: string): void;
-  /** Waits, for so many seconds at most, until a link can be tried; throws if that is not to be expected soon. */
-  ready(seconds: number): Promise<void>;
+  /**
+   * Waits, for so many seconds at most, until a link to that peer can be tried at all; throws if that is not to be
+   * expected soon.
+   */
+  ready(peerId: string, seconds: number): Promise<void>;
 }
 
 const stopping = (): BVError => new BVError('unavailable', 'this peer is stopping');
@@ -339,7 +342,7 @@ export class Pool {
     const lastTryAt = (): number => giveUpAt - patience * LEAST;
     for (;;) {
       try {
-        await orGivenUp(this.#settings.ready(lastTryAt() - now()), signal);
+        await orGivenUp(this.#settings.ready(attempt.peerId, lastTryAt() - now()), signal);
         await this.#pause(attempt, lastTryAt());
         const queued = now();
         await this.#slot(signal);

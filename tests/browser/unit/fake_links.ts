@@ -25,8 +25,9 @@ export class FakeLink {
   /** Whether it answers to pings, and how many there were. */
   answers = true;
   pings = 0;
-  /** Whether what waits to be sent gets away. */
-  leaves = false;
+  /** Bytes that have got away, and how many get away while it is pinged, each time. */
+  left = 0;
+  toLeave: number[] = [];
   onGone: (link: FakeLink) => void = () => {};
   readonly #gone = Promise.withResolvers<BVError>();
 
@@ -63,13 +64,15 @@ export class FakeLink {
 
   async ping(seconds: number): Promise<number> {
     this.pings++;
+    this.left += this.toLeave.shift() ?? 0;
     if (this.answers) return 0.01;
     await new Promise((done) => setTimeout(done, seconds * 1000));
     throw new BVError('deadline', 'no answer');
   }
 
   watchLeaving(): () => boolean {
-    return () => this.leaves;
+    const { left } = this;
+    return () => this.left > left;
   }
 
   /** A call on it has ended. */

@@ -237,6 +237,29 @@ timed('a peer that left the server keeps a link on which it answers', async ({ c
   assert.equal(link.pings, 2);
 });
 
+timed('a page that stood still for a while asks once more', async ({ clock, fakes, healing }) => {
+  const link = fakes.taken('7');
+  link.answers = false;
+  healing.peerLeft('7');
+  await clock.advance(1.4);
+  link.answers = true; // but the first answer came too late
+  await clock.advance(2);
+  assert.deepEqual([link.pings, link.ended], [2, '']);
+});
+
+timed('a peer that is back is dialled at once', async ({ clock, fakes, healing, lose }) => {
+  failing(fakes, 'peer_offline');
+  lose('7', 600);
+  lose('8', 600);
+  await clock.advance(120);
+  const before = fakes.dialled.length;
+  await clock.advance(0.1);
+  assert.equal(fakes.dialled.length, before);
+  healing.peerCame('7');
+  await clock.advance(0.01);
+  assert.deepEqual(fakes.dialled.slice(before), ['7']);
+});
+
 timed('a peer that left and does not answer is lost', async ({ clock, fakes, healing }) => {
   const [link, other] = [fakes.taken('7'), fakes.taken('8')];
   link.answers = other.answers = false;
@@ -249,14 +272,21 @@ timed('a peer that left and does not answer is lost', async ({ clock, fakes, hea
   assert.deepEqual([other.pings, other.ended], [0, '']);
 });
 
-timed('a ping may wait behind what leaves meanwhile', async ({ clock, fakes, healing }) => {
-  const [asked, replaced] = [fakes.taken('7'), fakes.taken('8')];
-  for (const link of [asked, replaced]) [link.answers, link.leaves] = [false, true];
-  healing.peerLeft('7');
-  void healing.replaced(replaced.real);
-  await clock.advance(20);
-  assert.deepEqual([asked.pings, asked.ended, replaced.pings, replaced.ended], [1, '', 1, '']);
-});
+for (const [toLeave, stays] of [
+  [[5, 0], false],
+  [[0, 5], true],
+] as const) {
+  const name = stays ? 'a ping may wait behind what leaves meanwhile' : 'but what was let out before is no answer';
+  timed(name, async ({ clock, fakes, healing }) => {
+    const [asked, replaced] = [fakes.taken('7'), fakes.taken('8')];
+    for (const link of [asked, replaced]) [link.answers, link.toLeave] = [false, [...toLeave]];
+    healing.peerLeft('7');
+    void healing.replaced(replaced.real);
+    await clock.advance(20);
+    assert.deepEqual([asked.pings, asked.ended], [2, stays ? '' : 'lost']);
+    assert.deepEqual([replaced.pings, replaced.ended], [2, stays ? '' : 'closed']);
+  });
+}
 
 timed('one that is examined already can be lost all the same', async ({ clock, fakes, healing }) => {
   const link = fakes.taken('7');

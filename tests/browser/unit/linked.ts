@@ -124,7 +124,7 @@ export function slowly(): { handler: () => Promise<void>; most: number } {
   return slow;
 }
 
-/** Wait until something holds, five seconds at most. */
+/** Wait until something holds, fifteen seconds at most. */
 export async function until(holds: () => unknown): Promise<void> {
   for (const end = performance.now() + 15_000; !holds(); ) {
     if (performance.now() > end) throw new Error(`not within 15 s: ${holds}`);

@@ -301,16 +301,16 @@ timed('nothing is tried that is not to be tried now', async () => {
 
 timed('an attempt waits until the server can be asked', async (clock) => {
   const ready = Promise.withResolvers<void>();
-  const given: number[] = [];
+  const given: unknown[] = [];
   const world = new FakePool({
-    ready: (seconds) => {
-      given.push(seconds);
+    ready: (peerId, seconds) => {
+      given.push([peerId, seconds]);
       return ready.promise;
     },
   });
   const link = world.link('7');
   await clock.advance(3);
-  assert.deepEqual([world.dialled, given], [[], [15]], 'a quarter is left for the try');
+  assert.deepEqual([world.dialled, given], [[], [['7', 15]]], 'a quarter is left for the try');
   ready.resolve();
   await link;
 });
