@@ -441,8 +441,8 @@ def test_an_answer_counts_for_the_peer_id_as_an_offer_does(alice: Side) -> None:
 
 def test_so_many_peer_ids_are_remembered(bob: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(introductions, "MAX_PEERS", 2)
-    for number in ("5", "6", "5", "7"):
-        bob.take(number, "alice", Side("alice", number).offer("2", "bob", session=seed(f"{number}{id(object())}", 16)))
+    for turn, number in enumerate(("5", "6", "5", "7")):
+        bob.take(number, "alice", Side("alice", number).offer("2", "bob", session=seed(f"session {turn}", 16)))
     bob.offer("6", "carol")
     with pytest.raises(IdentityMismatch):
         bob.offer("5", "carol")
