@@ -32,6 +32,10 @@ FLAGS = (
 PLAIN_ADDRESSES = "--disable-features=WebRtcHideLocalIpsWithMdns"
 _ROUTE = (
     "link add browser0 type veth peer name browser1",
+    # No IPv6 address that is there only after a second or two: Chromium would take that for another network, and break
+    # off what it is loading.
+    "link set browser0 addrgenmode none",
+    "link set browser1 addrgenmode none",
     "addr add 10.99.0.1/24 dev browser0",
     "link set browser0 up",
     "link set browser1 up",
