@@ -212,14 +212,20 @@ test('a link whose path breaks comes back by itself, with one link in the end', 
     await until(() => [alice, bob].every((node) => node.links.pool.links().length === 1));
   }));
 
+/** Two nodes, and alice's link to bob, on which she gets no answer to a ping any more. */
+async function deaf(wire: Wire) {
+  const [alice, bob] = [wire.node('alice', 1), wire.node('bob', 2)];
+  await alice.call(bob, 1);
+  const [before] = alice.links.pool.links();
+  before!.ping = async () => {
+    throw new BVError('deadline');
+  };
+  return { alice, bob, before };
+}
+
 test('a link that stays silent is replaced, and calls go on', () =>
   Wire.run(async (wire) => {
-    const [alice, bob] = [wire.node('alice', 1), wire.node('bob', 2)];
-    await alice.call(bob, 1);
-    const [before] = alice.links.pool.links();
-    before!.ping = async () => {
-      throw new BVError('deadline');
-    };
+    const { alice, bob, before } = await deaf(wire);
     (before as { openedAt: number }).openedAt -= 10;
     alice.links.networkChanged();
     await until(() => alice.links.pool.current('2') !== null && alice.links.pool.current('2') !== before);
@@ -299,12 +305,7 @@ timed('one that is examined already can be lost all the same', async ({ clock, f
 
 test('a link that ends because its peer left counts as lost, and comes back if it is wanted', () =>
   Wire.run(async (wire) => {
-    const [alice, bob] = [wire.node('alice', 1), wire.node('bob', 2)];
-    await alice.call(bob, 1);
-    const [before] = alice.links.pool.links();
-    before!.ping = async () => {
-      throw new BVError('deadline');
-    };
+    const { alice, before } = await deaf(wire);
     alice.links.peerLeft('2');
     await until(() => before!.ended === 'lost');
     assert.equal(before!.life.state, 'lost');
